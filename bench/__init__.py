@@ -1,0 +1,1 @@
+"""Measurements: one question a file, its budget in the docstring."""

@@ -1,0 +1,110 @@
+"""Announcements: where each read model stands, told to whoever listens, so that nobody polls a database for it.
+
+Core NATS, at most once: what is missed is said again by the next announcement, at most `REPEAT_S` later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+from msgspec import Struct
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error
+
+REPEAT_S = 1.0
+WAITERS_MAX = 20_000
+
+log = logging.getLogger(__name__)
+
+
+class RebuildProgress(Struct, frozen=True):
+    """How far a rebuild has come. `state`: building, verifying, done, failed."""
+
+    state: str
+    sequence: int
+    head: int
+    events: int
+    rate_per_s: float
+    eta_s: float | None
+    detail: str = ""
+    id: str = ""
+    """Of the request that began it."""
+
+
+class Standing(Struct, frozen=True):
+    """Where a read model stands. `head` is the last sequence that its stream was seen to have."""
+
+    name: str
+    version: int
+    stream: str
+    sequence: int
+    head: int
+    error: str = ""
+    rebuild: RebuildProgress | None = None
+
+
+class Announcer:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def announce(self, standing: Standing) -> None:
+        try:
+            await self._client.publish(f"standing.{standing.name}", msgspec.json.encode(standing))
+        except Error as error:
+            log.debug("nobody hears where %s stands: %s", standing.name, error)
+
+
+class Standings:
+    """The latest announcement of every read model, and a way to wait for a position."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._latest: dict[str, tuple[Standing, float]] = {}
+        self._waiting: dict[str, set[tuple[int, asyncio.Future[bool]]]] = {}
+        self._waiters = 0
+
+    async def start(self) -> None:
+        await self._client.subscribe("standing.*", cb=self._heard)
+
+    def latest(self, name: str) -> Standing | None:
+        heard = self._latest.get(name)
+        return heard[0] if heard else None
+
+    def silent_s(self, name: str) -> float:
+        """How long ago the last announcement came; infinite when there was none."""
+        heard = self._latest.get(name)
+        return asyncio.get_running_loop().time() - heard[1] if heard else float("inf")
+
+    async def wait(self, name: str, sequence: int, timeout_s: float) -> bool:
+        """Whether the read model reached the position in time."""
+        latest = self.latest(name)
+        if latest is not None and latest.sequence >= sequence:
+            return True
+        if timeout_s <= 0 or self._waiters >= WAITERS_MAX:
+            return False
+        reached: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiter = (sequence, reached)
+        self._waiting.setdefault(name, set()).add(waiter)
+        self._waiters += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await reached
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting[name].discard(waiter)
+            self._waiters -= 1
+
+    async def _heard(self, message: Msg) -> None:
+        try:
+            standing = msgspec.json.decode(message.data, type=Standing)
+        except msgspec.DecodeError as error:
+            log.warning("an announcement on %s makes no sense: %s", message.subject, error)
+            return
+        self._latest[standing.name] = standing, asyncio.get_running_loop().time()
+        for sequence, reached in tuple(self._waiting.get(standing.name, ())):
+            if standing.sequence >= sequence and not reached.done():
+                reached.set_result(True)

@@ -1,0 +1,121 @@
+"""The block: many commits in one message, chained by hash. This is the format of the log, and nothing else.
+
+One JetStream message on `log.<domain>.<partition>` is one block; JSON, so that any client in any language reads it:
+
+    {"epoch": "...", "at": "2026-11-21T09:30:00Z", "prev": "<hash of the block before>",
+     "commits": [{"id": "...", "aggregate": "o1", "version": 1, ..., "events": [{"type": "OrderPlaced", ...}]}]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import cache
+from hashlib import sha256
+from typing import Generic, TypeVar, Union
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bus.log import LogDamaged, Record
+from domains.kernel import Domain
+
+BLOCK_BYTES_MAX = 512 * 1024
+BLOCK_COMMITS_MAX = 2_000
+BLOCK_HEAD_BYTES = 1_024
+"""Kept free in a block for what stands around its commits."""
+GENESIS = "0" * 64
+"""`prev` of a partition's first block."""
+
+Event = TypeVar("Event")
+State = TypeVar("State")
+Command = TypeVar("Command")
+
+
+class Commit(Struct, Generic[Event], frozen=True, omit_defaults=True):
+    """The events of one aggregate that one command caused, all or none of them.
+
+    `id` is the command's; a unit of work over several aggregates leaves several commits with one id in one block.
+    `version` counts an aggregate's commits from 1. `digest` tells a repeated command from another one under the same
+    id. `cause` and `correlation` place it in a conversation (the message that led to it, the one that began it all);
+    `trace` is a W3C traceparent. `occurred_at` is the business time where it is not the time of writing.
+    """
+
+    id: str
+    aggregate: str
+    version: int
+    events: list[Event]
+    digest: str = ""
+    actor: str = ""
+    cause: str = ""
+    correlation: str = ""
+    trace: str = ""
+    occurred_at: datetime | None = None
+
+
+class Block(Struct, Generic[Event], frozen=True):
+    epoch: str
+    at: datetime
+    prev: str
+    commits: list[Commit[Event]]
+
+
+class _Sealed(Struct, frozen=True):
+    """A block on its way out: its commits are encoded already."""
+
+    epoch: str
+    at: datetime
+    prev: str
+    commits: list[Raw]
+
+
+def seal(epoch: str, at: datetime, prev: str, commits: list[bytes]) -> bytes:
+    return msgspec.json.encode(_Sealed(epoch, at, prev, [Raw(commit) for commit in commits]))
+
+
+def hash_of(block: bytes) -> str:
+    """SHA-256 of a block's bytes, in hex: its message id, and `prev` of the next."""
+    return sha256(block).hexdigest()
+
+
+@cache
+def block_decoder(events: tuple[type, ...]) -> msgspec.json.Decoder[Block[object]]:
+    return msgspec.json.Decoder(Block[Union[events]])  # type: ignore[valid-type]  # noqa: UP007  # Made at run time.
+
+
+def decoder_of(domain: Domain[State, Command, Event]) -> msgspec.json.Decoder[Block[Event]]:
+    """Decodes a block of this domain's log, events and all."""
+    return block_decoder(domain.events)  # type: ignore[return-value]  # mypy cannot follow a union made at run time.
+
+
+class Chain:
+    """Checks, block by block, that a log continues what was read before. One hash a partition.
+
+    `tips` are the hashes of the last blocks read; a partition that is not in it is taken as it comes, or from its
+    genesis when `whole` says that reading begins at the first block.
+    """
+
+    __slots__ = ("epoch", "tips", "whole")
+
+    def __init__(self, epoch: str, tips: dict[int, str] | None = None, *, whole: bool = False) -> None:
+        self.epoch = epoch
+        self.tips = dict(tips or {})
+        self.whole = whole
+
+    def follow(self, record: Record, decode: Callable[[bytes], Block[Event]]) -> Block[Event]:
+        """The record's block, if it is one and continues this chain. Raises `LogDamaged`."""
+        try:
+            block = decode(record.data)
+        except msgspec.DecodeError as error:
+            raise LogDamaged(f"record {record.sequence} is no block that can be read: {error}") from error
+        self.check(record.partition, record.sequence, record.data, block.epoch, block.prev)
+        return block
+
+    def check(self, partition: int, sequence: int, data: bytes, epoch: str, prev: str) -> None:
+        """Raise `LogDamaged` unless this block follows the last one; remember it otherwise."""
+        if epoch != self.epoch:
+            raise LogDamaged(f"block {sequence} is of epoch {epoch}, the log of {self.epoch}: streams were swapped")
+        tip = self.tips.get(partition, GENESIS if self.whole else prev)
+        if prev != tip:
+            raise LogDamaged(f"block {sequence} of partition {partition} does not continue the block before it")
+        self.tips[partition] = hash_of(data)

@@ -1,0 +1,75 @@
+"""Where frames of commands come in: an engine's subject, over NATS request/reply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TypeVar
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from bus.commands import Answer, Refused, command_subject, decode_frame, encode
+from bus.engine import Engine
+
+State = TypeVar("State")
+Command = TypeVar("Command")
+Event = TypeVar("Event")
+
+STOP_TIMEOUT_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Endpoint:
+    """Serves one engine. Until it is started senders hear "no responders" at once."""
+
+    def __init__(self, client: Client, engine: Engine[State, Command, Event], domain: str, partition: int = 0) -> None:
+        self._client = client
+        self._submit = engine.submit
+        self._subject = command_subject(domain, partition)
+        self._subscription: Subscription | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._subscription = await self._client.subscribe(self._subject, queue="engine", cb=self._arrived)
+
+    async def stop(self) -> None:
+        """Take no more frames than the server has on its way already. Answers to those taken still go out."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None or not self._client.is_connected:
+            return
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await subscription.drain()  # type: ignore[no-untyped-call]  # Untyped in the client.
+        except (nats.errors.Error, TimeoutError) as error:  # Frames that get lost now are sent again elsewhere.
+            log.info("%s was left without a word: %s", self._subject, str(error) or type(error).__name__)
+
+    async def drain(self, timeout_s: float = 1.0) -> None:
+        """Wait for the answers that are due."""
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=timeout_s)
+
+    async def _arrived(self, message: Msg) -> None:
+        if not message.reply:
+            log.warning("a frame on %s wants no answer: dropped", self._subject)
+            return
+        try:
+            frame = decode_frame(message.data)
+        except msgspec.DecodeError as error:
+            # Not a sender of ours, or of another version: it gets one definite answer.
+            await self._client.publish(message.reply, encode([Refused("malformed_frame", str(error))]))
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(message.reply, self._submit(frame)))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, reply: str, answers: asyncio.Future[list[Answer]]) -> None:
+        given = await answers
+        try:
+            await self._client.publish(reply, encode(given))
+        except nats.errors.Error as error:  # The connection is gone for good. Whoever asked asks again elsewhere.
+            log.info("answers on %s could not be given: %s", self._subject, error)

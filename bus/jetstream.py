@@ -1,0 +1,269 @@
+"""The log on JetStream: a stream a domain, a subject a partition, a message a block."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import nats.errors
+from msgspec import Struct
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RawStreamMsg, StorageType
+from nats.js.errors import NotFoundError
+
+from bus.blocks import hash_of
+from bus.connection import still_wanted
+from bus.log import READ_RECORDS_MAX, Appended, AppendOutcome, Conflict, LogDamaged, LogUnreachable, Record, Uncertain
+from bus.streams import WRONG_LAST_SEQUENCE, Epoch, ensure_log, log_stream
+
+APPEND_TIMEOUT_S = 2.0
+HEARTBEAT_S = 1.0
+PULL_EXPIRES_S = 30.0
+PULL_BYTES_MAX = 16 * 1024 * 1024
+RETRY_S = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class _Problem(Struct, frozen=True):
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(Struct, frozen=True):
+    seq: int = 0
+    error: _Problem | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_PubAck).decode
+
+
+class JetStreamLog:
+    """One domain's log. Make it with `JetStreamLog.open`, which makes the stream where there is none."""
+
+    def __init__(self, client: Client, name: str, epoch: Epoch) -> None:
+        self._client = client
+        self._name = name
+        self._epoch = epoch
+        self._manager = client.jetstream(timeout=5)
+
+    @classmethod
+    async def open(
+        cls,
+        client: Client,
+        domain: str,
+        *,
+        partitions: int = 1,
+        replicas: int = 1,
+        storage: StorageType = StorageType.FILE,
+    ) -> JetStreamLog:
+        """Raises `StreamMisconfigured`, `LogDamaged`, or the client's errors when no server answers."""
+        epoch = await ensure_log(client, log_stream(domain, replicas, storage), partitions)
+        return cls(client, domain, epoch)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch.epoch
+
+    @property
+    def partitions(self) -> int:
+        return self._epoch.partitions
+
+    async def append(self, partition: int, block: bytes, block_hash: str, expected: int) -> AppendOutcome:
+        try:
+            answer = await self._client.request(
+                self._subject(partition),
+                block,
+                timeout=APPEND_TIMEOUT_S,
+                headers={"Nats-Msg-Id": block_hash, "Nats-Expected-Last-Subject-Sequence": str(expected)},
+            )
+            ack = _decode_ack(answer.data)
+        except (nats.errors.Error, OSError, msgspec.DecodeError) as error:
+            return Uncertain(type(error).__name__)
+        if ack.error is None:
+            return Appended(ack.seq)  # Also for a duplicate: its sequence is the first one's.
+        if ack.error.err_code not in WRONG_LAST_SEQUENCE:
+            return Uncertain(f"{ack.error.err_code} {ack.error.description}")
+        # An identical block that was stored after all is refused as well (the expectation is checked first).
+        try:
+            last = await self.last(partition)
+        except LogUnreachable as error:
+            return Uncertain(str(error))
+        if last is not None and hash_of(last.data) == block_hash:
+            return Appended(last.sequence)
+        return Conflict()
+
+    async def last(self, partition: int) -> Record | None:
+        try:
+            with _reachable():
+                return _record(await self._manager.get_last_msg(self._name, self._subject(partition)))
+        except NotFoundError:
+            return None
+
+    async def head(self) -> int:
+        with _reachable():
+            return (await self._manager.stream_info(self._name)).state.last_seq
+
+    async def get(self, sequence: int) -> Record | None:
+        if sequence < 2:
+            return None
+        try:
+            with _reachable():
+                return _record(await self._manager.get_msg(self._name, sequence))
+        except NotFoundError:
+            return None
+
+    async def read(self, after: int = 0, until: int | None = None) -> AsyncGenerator[list[Record], None]:
+        position = max(after, 1)
+        while until is None or position < until:
+            pull = _Pull(self._client, self._name, position)
+            try:
+                await pull.start()
+                async for batch in pull.batches():
+                    if until is not None:
+                        batch = [record for record in batch if record.sequence <= until]
+                    if batch:
+                        position = batch[-1].sequence
+                        yield batch
+                    if until is not None and position >= until:
+                        return
+            except (nats.errors.Error, OSError) as error:
+                log.info(
+                    "reader of %s at %d starts again: %s", self._name, position, str(error) or type(error).__name__
+                )
+                await asyncio.sleep(RETRY_S)
+            finally:
+                await pull.stop()
+
+    def _subject(self, partition: int) -> str:
+        return f"log.{self._name}.{partition}"
+
+
+class _Pull:
+    """One ephemeral, unacknowledged pull consumer and the messages on their way from it.
+
+    Pulling is the flow control: at most one window of records and bytes is ever in this process.
+    """
+
+    def __init__(self, client: Client, stream: str, position: int) -> None:
+        self._client = client
+        self._stream = stream
+        self._position = position
+        self._manager = client.jetstream(timeout=5)
+        self._inbox = client.new_inbox()
+        self._queue: asyncio.Queue[Msg] = asyncio.Queue()  # Bounded by the window that is asked for.
+        self._asked = 0
+        self._consumer = ""
+
+    async def start(self) -> None:
+        head = (await self._manager.stream_info(self._stream)).state.last_seq
+        if head < self._position:
+            raise LogDamaged(f"{self._stream} ends at {head}, but {self._position} was read before: records are gone")
+
+        async def arrived(message: Msg) -> None:
+            self._queue.put_nowait(message)
+
+        self._subscription = await self._client.subscribe(self._inbox, cb=arrived)
+        info = await self._manager.add_consumer(
+            self._stream,
+            ConsumerConfig(
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=self._position + 1,
+                ack_policy=AckPolicy.NONE,
+                inactive_threshold=30,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+        self._consumer = info.name
+        still_wanted()
+        await self._ask()
+
+    async def stop(self) -> None:
+        subscription = getattr(self, "_subscription", None)
+        if subscription is None or self._client.is_closed:
+            return
+        try:
+            await subscription.unsubscribe()
+            if self._consumer and self._client.is_connected:
+                delete = f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}"
+                await self._client.publish(delete, b"")  # Nobody waits for it: idle consumers end by themselves.
+        except (nats.errors.Error, OSError) as error:
+            log.debug("a consumer of %s was left to end by itself: %s", self._stream, error)
+
+    async def batches(self) -> AsyncGenerator[list[Record], None]:
+        while True:
+            async with asyncio.timeout(2.5 * HEARTBEAT_S):
+                message = await self._queue.get()
+            batch: list[Record] = []
+            while True:
+                if message.reply:
+                    batch.append(self._take(message))
+                else:
+                    self._status(message)
+                if self._queue.empty() or len(batch) >= READ_RECORDS_MAX:
+                    break
+                message = self._queue.get_nowait()
+            if self._asked <= READ_RECORDS_MAX:
+                await self._ask()
+            if batch:
+                yield batch
+
+    async def _ask(self) -> None:
+        self._asked += READ_RECORDS_MAX
+        request = {
+            "batch": READ_RECORDS_MAX,
+            "max_bytes": PULL_BYTES_MAX,
+            "expires": int(PULL_EXPIRES_S * 1e9),
+            "idle_heartbeat": int(HEARTBEAT_S * 1e9),
+        }
+        await self._client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+            msgspec.json.encode(request),
+            reply=self._inbox,
+        )
+
+    def _take(self, message: Msg) -> Record:
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<time>.<pending>, or with the domain
+        # and the account before the stream and a random token at the end (ADR-15).
+        tokens = message.reply.split(".")
+        sequence, pending = (tokens[5], tokens[8]) if len(tokens) == 9 else (tokens[7], tokens[10])
+        self._asked -= 1
+        if int(sequence) != self._position + 1:
+            raise LogDamaged(f"{self._stream} goes from {self._position} to {sequence}: records are gone")
+        self._position += 1
+        partition = message.subject.rpartition(".")[2]
+        return Record(self._position, int(partition), message.data, int(pending))
+
+    def _status(self, message: Msg) -> None:
+        headers = message.headers or {}
+        status = headers.get("Status", "")
+        if status in ("404", "408") or (status == "409" and "Nats-Pending-Messages" in headers):
+            self._asked -= int(headers.get("Nats-Pending-Messages", "0"))  # That request is over; ask again.
+        elif status != "100":
+            raise nats.errors.Error(f"consumer ended: {status} {headers.get('Description', '')}")
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+        still_wanted()
+    except NotFoundError:
+        still_wanted()
+        raise
+    except (nats.errors.Error, OSError) as error:
+        raise LogUnreachable(str(error) or type(error).__name__) from error
+
+
+def _record(message: RawStreamMsg) -> Record:
+    partition = (message.subject or "").rpartition(".")[2]
+    return Record(message.seq or 0, int(partition), message.data or b"")

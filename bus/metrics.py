@@ -1,0 +1,23 @@
+"""The metrics of the bus: one vocabulary, written here and nowhere else."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+commands_answered = Counter("tally_commands_answered_total", "Commands answered by engines.", ("domain", "outcome"))
+blocks_appended = Counter("tally_blocks_appended_total", "Blocks that became durable.", ("domain",))
+append_seconds = Histogram(
+    "tally_append_seconds",
+    "From handing a block to the broker to its acknowledgement.",
+    ("domain",),
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),
+)
+append_troubles = Counter(
+    "tally_append_troubles_total", "Appends that ended in a conflict or without an answer.", ("domain", "kind")
+)
+engine_queue = Gauge("tally_engine_queue", "Commands that wait for a block.", ("domain",), multiprocess_mode="livesum")
+reactor_position = Gauge(
+    "tally_reactor_position", "Last position handled by a reactor.", ("reactor",), multiprocess_mode="livemax"
+)
+reactor_retries = Counter("tally_reactor_retries_total", "Reactions that had to be tried again.", ("reactor",))
+reactor_parked = Counter("tally_reactor_parked_total", "Reactions that were given up and parked.", ("reactor",))

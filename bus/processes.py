@@ -1,0 +1,84 @@
+"""How processes run: events are observed into a process's own log, and what it decides there is relayed as commands.
+
+The process itself is a domain like any other: its engine records each input together with the commands that it
+caused, in one commit. An input's command id derives from the event's position and a relayed command's from the
+position of the commit that caused it, so a crash anywhere repeats and never doubles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from bus.commands import FRAME_BYTES_MAX, Answer, Refused, Stored, Unavailable, Unchanged, Unknown
+from bus.reactor import Again, Occurrence, Reaction
+from bus.sender import Sender
+
+PING = "processes.ping"
+"""The control verb that whoever runs the processes answers."""
+
+log = logging.getLogger(__name__)
+
+
+class StepRefused(Exception):
+    """A domain refused what a process told it to do: the process is stuck and somebody has to look."""
+
+
+def observe(sender: Sender, wrap: Callable[[object], tuple[str, Struct]]) -> Reaction:
+    """A reaction that hands an event to a process. `wrap` gives the instance's id and the command that tells it."""
+
+    async def react(what: Occurrence) -> None:
+        instance, command = wrap(what.event)
+        answer = await sender.send(
+            command,
+            id=what.id,
+            aggregate=instance,
+            actor="process",
+            cause=what.position,
+            correlation=what.commit.correlation or instance,
+            trace=what.commit.trace,
+            bytes_max=FRAME_BYTES_MAX,  # It holds an event, which may be larger than the command that caused it.
+        )
+        settled(answer)
+
+    return react
+
+
+def relay(sender: Sender, steps: Callable[[object], Sequence[Struct]], actor: str) -> Reaction:
+    """A reaction that sends what a process decided upon, all at once: a command that is refused withholds no other."""
+
+    async def react(what: Occurrence) -> None:
+        answers = await asyncio.gather(
+            *(
+                sender.send(
+                    command,
+                    id=f"{what.id}-{number}",
+                    aggregate=what.commit.aggregate,
+                    actor=actor,
+                    cause=what.position,
+                    correlation=what.commit.correlation,
+                    trace=what.commit.trace,
+                )
+                for number, command in enumerate(steps(what.event))
+            )
+        )
+        for answer in answers:
+            settled(answer)
+
+    return react
+
+
+def settled(answer: Answer) -> None:
+    """Return when an answer is final; raise `Again` when the command must be sent again, `StepRefused` when not."""
+    match answer:
+        case Stored() | Unchanged():
+            return
+        case Unavailable(code):
+            raise Again(code)
+        case Unknown(reason):
+            raise Again(reason)
+        case Refused(code, detail):
+            raise StepRefused(f"{code}: {detail}")

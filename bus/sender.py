@@ -1,0 +1,225 @@
+"""Senders: what gateways, processes and the CLI send commands with. Commands that come together travel together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+import nats.errors
+from msgspec import Raw, Struct
+from nats.aio.client import Client
+
+from bus.commands import (
+    COMMAND_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    FRAME_COMMANDS_MAX,
+    Answer,
+    Envelope,
+    Refused,
+    Unavailable,
+    Unknown,
+    command_subject,
+    decode_answers,
+    decode_envelope,
+    encode,
+    partition_of,
+)
+from bus.deciding import malformed
+
+QUEUE_MAX = 50_000
+FRAMES_IN_FLIGHT_MAX = 3
+ANSWER_WITHIN_S = 1.0
+"""A frame that is not answered by then is sent again, later twice as late each time, until its commands time out."""
+SEND_AGAIN_AFTER_S = 0.1
+COMMAND_TIMEOUT_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class _Waiting:
+    __slots__ = ("answer", "data", "deadline", "timer")
+
+    def __init__(self, data: bytes, deadline: float, answer: asyncio.Future[Answer]) -> None:
+        self.data = data
+        self.deadline = deadline
+        self.answer = answer
+        self.timer: asyncio.TimerHandle | None = None
+
+    def tell(self, answer: Answer) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+class _Lane:
+    """Commands on their way to one partition: a bounded queue and a few frames in flight."""
+
+    def __init__(self, client: Client, subject: str) -> None:
+        self._client = client
+        self._subject = subject
+        self._queue: deque[_Waiting] = deque()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._due = False
+
+    def put(self, waiting: _Waiting, timeout_s: float) -> None:
+        if len(self._queue) >= QUEUE_MAX:
+            waiting.tell(Unavailable("overloaded"))
+            return
+        loop = asyncio.get_running_loop()
+        waiting.timer = loop.call_later(timeout_s, waiting.tell, Unknown("no answer in time"))
+        self._queue.append(waiting)
+        if not self._due and len(self._in_flight) < FRAMES_IN_FLIGHT_MAX:
+            self._due = True
+            loop.call_soon(self._flush)  # What is put in this turn of the loop goes together.
+
+    def _flush(self) -> None:
+        self._due = False
+        while self._queue and len(self._in_flight) < FRAMES_IN_FLIGHT_MAX:
+            frame: list[_Waiting] = []
+            size = 2
+            while self._queue and len(frame) < FRAME_COMMANDS_MAX:
+                waiting = self._queue[0]
+                if waiting.answer.done():  # Timed out or cancelled before it left: definitely not written.
+                    self._queue.popleft()
+                    continue
+                size += len(waiting.data) + 1
+                if frame and size > FRAME_BYTES_MAX:
+                    break
+                frame.append(self._queue.popleft())
+            if not frame:
+                return
+            task = asyncio.get_running_loop().create_task(self._exchange(frame))
+            self._in_flight.add(task)
+            task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self._flush()
+
+    async def _exchange(self, frame: list[_Waiting]) -> None:
+        """Send a frame until it is answered or nobody waits for it any more.
+
+        Sending it again is harmless, for an id takes effect once, and an engine that died with it has a successor
+        soon. Once it may have reached an engine, only an engine can say that nothing was written.
+        """
+        answer_within_s = ANSWER_WITHIN_S
+        may_have_arrived = False
+        while waiting := [each for each in frame if not each.answer.done()]:
+            try:
+                self._tell(waiting, await self._request(waiting, answer_within_s))
+                return
+            except _NotThere as reason:
+                if not may_have_arrived:
+                    for each in waiting:
+                        each.tell(Unavailable(str(reason)))
+                    return
+            except (nats.errors.Error, OSError, msgspec.DecodeError) as error:
+                log.debug("a frame on %s is sent again: %s", self._subject, str(error) or type(error).__name__)
+                may_have_arrived = True
+                answer_within_s *= 2
+            await asyncio.sleep(SEND_AGAIN_AFTER_S)
+
+    async def _request(self, waiting: list[_Waiting], timeout_s: float) -> list[Answer]:
+        if not self._client.is_connected:
+            raise _NotThere("broker_unreachable")
+        body = b"[" + b",".join([each.data for each in waiting]) + b"]"
+        try:
+            message = await self._client.request(self._subject, body, timeout=timeout_s)
+        except nats.errors.NoRespondersError as error:
+            raise _NotThere("no_engine") from error
+        return decode_answers(message.data)
+
+    @staticmethod
+    def _tell(waiting: list[_Waiting], answers: list[Answer]) -> None:
+        if len(answers) != len(waiting):
+            whole = len(answers) == 1 and isinstance(answers[0], Refused)  # The frame itself made no sense.
+            answers = [answers[0] if whole else Unknown("answers do not match the frame")] * len(waiting)
+        for each, answer in zip(waiting, answers, strict=True):
+            each.tell(answer)
+
+
+class _NotThere(Exception):
+    """Nobody got the frame."""
+
+
+class Sender:
+    """Sends commands to the engines that own them.
+
+    `domains` maps each command type to its domain, `partitions` each domain to its number of partitions (1 where it
+    is not named). Every command gets an answer or, after its timeout, `Unknown`: repeat it under the same id then.
+    """
+
+    def __init__(
+        self, client: Client, domains: Mapping[type, str], partitions: Mapping[str, int] | None = None
+    ) -> None:
+        self._client = client
+        self._domains = domains
+        self._partitions = partitions or {}
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+
+    async def send(
+        self,
+        command: Struct,
+        *,
+        id: str,
+        aggregate: str = "",
+        digest: str = "",
+        actor: str = "",
+        cause: str = "",
+        correlation: str = "",
+        trace: str = "",
+        expect: int | None = None,
+        occurred_at: datetime | None = None,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        bytes_max: int = COMMAND_BYTES_MAX,
+    ) -> Answer:
+        """Send one command. `aggregate` chooses the partition where a domain has several."""
+        domain = self._domains[type(command)]
+        deadline = time.time() + timeout_s
+        data = encode(
+            Envelope(
+                id=id,
+                deadline=deadline,
+                command=Raw(encode(command)),
+                digest=digest,
+                actor=actor,
+                cause=cause,
+                correlation=correlation,
+                trace=trace,
+                expect=expect,
+                occurred_at=occurred_at,
+            )
+        )
+        try:
+            decode_envelope(data)  # Or the engine would refuse the whole frame, and others' commands with it.
+        except msgspec.ValidationError as error:
+            return malformed(error)
+        if len(data) > bytes_max:
+            return Refused("command_too_large", f"a command is at most {bytes_max} bytes")
+        partition = partition_of(aggregate, self._partitions.get(domain, 1))
+        lane = self._lanes.get((domain, partition))
+        if lane is None:
+            lane = self._lanes[domain, partition] = _Lane(self._client, command_subject(domain, partition))
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        lane.put(_Waiting(data, deadline, answer), timeout_s)
+        return await answer
+
+    def domain_of(self, command: Struct) -> str:
+        """The domain that a command belongs to."""
+        return self._domains[type(command)]
+
+    async def ping(self, domain: str, partition: int = 0, timeout_s: float = 0.5) -> bool:
+        """Whether an engine answers: an empty frame, an empty answer."""
+        if not self._client.is_connected:
+            return False
+        try:
+            await self._client.request(command_subject(domain, partition), b"[]", timeout=timeout_s)
+        except (nats.errors.Error, OSError):
+            return False
+        return True

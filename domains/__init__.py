@@ -1,0 +1,1 @@
+"""What the business is: pure deciders over immutable states. No I/O, no clock, no randomness, no logging."""

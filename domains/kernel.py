@@ -1,0 +1,109 @@
+"""What every domain shares: ids, money, refusals, the decider, and the domain that the engine hosts.
+
+Pure: no I/O, no clock, no randomness. A domain is data (message types) and total functions over it; whatever has to
+be looked up, timed or sent happens in the layers above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
+
+from msgspec import Meta
+
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
+"""Ids from outside match this before they touch a subject, a path or a table."""
+
+QUANTITY_MAX = 1_000_000
+CENTS_MAX = 1_000_000_000_000
+LINES_MAX = 200
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN, min_length=1, max_length=64)]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
+"""An ISO 4217 code."""
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Reason = Annotated[str, Meta(min_length=1, max_length=500)]
+Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+Cents = Annotated[int, Meta(ge=0, le=CENTS_MAX)]
+"""Money in minor units; the currency travels beside it."""
+
+State = TypeVar("State")
+Command = TypeVar("Command")
+Event = TypeVar("Event")
+
+
+class Rejected(Exception):
+    """A command that the business refuses: nothing is written.
+
+    `code` is stable and what callers match on; `detail` is for people; `field` is a JSON pointer into the command
+    where one field is to blame, else empty.
+    """
+
+    def __init__(self, code: str, detail: str = "", field: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Decider(Generic[State, Command, Event]):
+    """The functional core of one kind of aggregate (Chassaing, "Functional Event Sourcing Decider").
+
+    `decide` answers a command with the events that it causes, `[]` where all is already so, or raises `Rejected`;
+    `evolve` folds one event into the state and is total.
+    """
+
+    name: str
+    initial: State
+    decide: Callable[[State, Command], list[Event]]
+    evolve: Callable[[State, Event], State]
+
+
+@dataclass(frozen=True, slots=True)
+class Domain(Generic[State, Command, Event]):
+    """What an engine hosts: one log, its messages, and how a command maps onto aggregates.
+
+    A command is a unit of work over `targets(command)`, whose first is its own aggregate (its version is what the
+    caller is told). All of its events are committed together, each to the aggregate that `owner(event)` names.
+
+    >>> from domains.orders.order import orders
+    >>> from domains.orders.messages import CancelOrder
+    >>> orders.targets(CancelOrder("o1", "changed my mind"))
+    ('o1',)
+    """
+
+    name: str
+    commands: tuple[type[Command], ...]
+    events: tuple[type[Event], ...]
+    targets: Callable[[Command], tuple[str, ...]]
+    owner: Callable[[Event], str]
+    initial: Callable[[str], State]
+    decide: Callable[[Mapping[str, State], Command], list[Event]]
+    evolve: Callable[[State, Event], State]
+
+
+def hosted(
+    decider: Decider[State, Command, Event],
+    *,
+    commands: tuple[type[Command], ...],
+    events: tuple[type[Event], ...],
+    target: Callable[[Command], str],
+    owner: Callable[[Event], str],
+) -> Domain[State, Command, Event]:
+    """A domain of one kind of aggregate, each command about one of them."""
+
+    def decide(states: Mapping[str, State], command: Command) -> list[Event]:
+        return decider.decide(states[target(command)], command)
+
+    return Domain(
+        name=decider.name,
+        commands=commands,
+        events=events,
+        targets=lambda command: (target(command),),
+        owner=owner,
+        initial=lambda _: decider.initial,
+        decide=decide,
+        evolve=decider.evolve,
+    )

@@ -1,0 +1,1 @@
+"""What was ordered, by whom, and how far it has come."""

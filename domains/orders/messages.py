@@ -1,0 +1,95 @@
+"""The orders' public face: commands and events. `tag=True`: the type's name travels as `type` in the JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from domains.kernel import LINES_MAX, Cents, Currency, Id, Name, Quantity, Reason
+
+Workflow = Literal["orchestrated", "recorded"]
+"""Who carries an order on: the checkout process, or nobody, because its life is a record of what happened elsewhere."""
+
+
+class OrderLine(Struct, frozen=True):
+    """Some units of one product at one price. `freight_cents` is for the whole line."""
+
+    sku: Id
+    name: Name
+    category: Name
+    quantity: Quantity
+    unit_price_cents: Cents
+    freight_cents: Cents = 0
+
+
+OrderLines = Annotated[tuple[OrderLine, ...], Meta(max_length=LINES_MAX)]
+
+
+class PlaceOrder(Struct, frozen=True, tag=True):
+    order_id: Id
+    customer_id: Id
+    currency: Currency
+    lines: OrderLines
+    payment_token: Id = "tok_ok"  # noqa: S105  # A test case's name.
+    workflow: Workflow = "orchestrated"
+
+
+class ConfirmReservation(Struct, frozen=True, tag=True):
+    order_id: Id
+
+
+class ConfirmPayment(Struct, frozen=True, tag=True):
+    order_id: Id
+    captured_cents: Cents
+
+
+class ShipOrder(Struct, frozen=True, tag=True):
+    order_id: Id
+
+
+class DeliverOrder(Struct, frozen=True, tag=True):
+    order_id: Id
+
+
+class CancelOrder(Struct, frozen=True, tag=True):
+    order_id: Id
+    reason: Reason
+
+
+class OrderPlaced(Struct, frozen=True, tag=True):
+    order_id: str
+    customer_id: str
+    currency: str
+    lines: tuple[OrderLine, ...]
+    items_cents: int
+    freight_cents: int
+    total_cents: int
+    payment_token: str
+    workflow: Workflow
+
+
+class OrderReserved(Struct, frozen=True, tag=True):
+    order_id: str
+
+
+class OrderPaid(Struct, frozen=True, tag=True):
+    order_id: str
+    captured_cents: int
+
+
+class OrderShipped(Struct, frozen=True, tag=True):
+    order_id: str
+
+
+class OrderDelivered(Struct, frozen=True, tag=True):
+    order_id: str
+
+
+class OrderCancelled(Struct, frozen=True, tag=True):
+    order_id: str
+    reason: str
+
+
+OrderCommand = PlaceOrder | ConfirmReservation | ConfirmPayment | ShipOrder | DeliverOrder | CancelOrder
+OrderEvent = OrderPlaced | OrderReserved | OrderPaid | OrderShipped | OrderDelivered | OrderCancelled

@@ -1,0 +1,131 @@
+"""The gateway's ASGI application: routes, authentication, tracing, errors, and what it opens at its start."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.enums import ScopeType
+from litestar.middleware import DefineMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import Counter, Histogram
+
+from bus.announcements import Standings
+from bus.connection import close, connect
+from bus.lifetime import die_with_parent
+from gateway import compose, docs
+from gateway.gate import Gate
+from gateway.logs import log_to_stderr
+from gateway.problems import handle
+from gateway.running import nats_url
+from gateway.security import Authentication
+from gateway.settings import Settings, from_environment, jwt_secret
+from gateway.tokens import Tokens
+from projections.reader import Reader
+
+BODY_BYTES_MAX = 256 * 1024
+TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+"""Those that are counted by name: a client may make up any others."""
+
+log = logging.getLogger(__name__)
+
+_requests = Counter("tally_http_requests_total", "Requests answered.", ("method", "status"))
+_seconds = Histogram(
+    "tally_http_request_seconds",
+    "From the first byte in to the last byte out.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """The application; what it needs is opened when it starts."""
+    settings = settings or from_environment()
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        stopping = False
+
+        def closed() -> None:
+            if not stopping:
+                _end()
+
+        client = await connect(nats_url(settings), "gateway", closed=closed)
+        logs = await compose.open_logs(client, settings)
+        standings = Standings(client)
+        await standings.start()
+        reader = Reader(settings.read_models)
+        app.state.client = client
+        app.state.tokens = Tokens(jwt_secret(settings))
+        app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
+        app.state.gate = Gate(compose.sender(client), reader, standings, dict(logs))
+        try:
+            yield
+        finally:
+            stopping = True
+            await reader.close()
+            await close(client)
+
+    app = Litestar(
+        route_handlers=[*compose.routes(), docs.page, docs.files()],
+        lifespan=[lifespan],
+        state=State(),
+        middleware=[DefineMiddleware(Authentication)],
+        exception_handlers={Exception: handle},
+        request_max_body_size=BODY_BYTES_MAX,
+        openapi_config=docs.openapi,
+        debug=False,
+        logging_config=None,
+    )
+    app.asgi_handler = Traced(app.asgi_handler)  # Around everything: what no route takes is answered with a trace, too.
+    return app
+
+
+def served() -> Litestar:
+    """What granian's workers run."""
+    die_with_parent()
+    log_to_stderr(from_environment())
+    return create_app()
+
+
+def _end() -> None:
+    """The connection is closed for good: end, so that whoever supervises starts a fresh process."""
+    log.critical("the connection to the broker is closed for good")
+    os._exit(70)
+
+
+class Traced:
+    """Takes up or begins a trace (W3C Trace Context), counts and times the request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"traceparent"), b"").decode("latin-1")
+        parsed = TRACEPARENT.fullmatch(given)
+        trace_id = parsed[1] if parsed else os.urandom(16).hex()
+        traceparent = f"00-{trace_id}-{os.urandom(8).hex()}-{parsed[3] if parsed else '01'}"
+        scope["state"]["trace_id"] = trace_id
+        scope["state"]["traceparent"] = traceparent
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        began = time.perf_counter()
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"traceparent", traceparent.encode())]
+                _requests.labels(method, str(message["status"])).inc()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            _seconds.observe(time.perf_counter() - began)

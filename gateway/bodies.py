@@ -1,0 +1,53 @@
+"""Bodies: decoded by msgspec in one step, from the bytes to the type; what is wrong is said with a JSON pointer."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from litestar.dto import DTOConfig, MsgspecDTO
+from litestar.typing import FieldDefinition
+
+from bus.deciding import malformed
+from gateway.problems import Problem, refused
+
+if TYPE_CHECKING:
+    from litestar._openapi.schema_generation import SchemaCreator
+    from litestar.openapi.spec import Reference, Schema
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+@cache
+def _decoder(body: type[Body]) -> msgspec.json.Decoder[Body]:
+    return msgspec.json.Decoder(body)
+
+
+class JsonBody(MsgspecDTO[Body]):
+    """`@post(..., dto=JsonBody[PlaceOrderBody])`: `data` is decoded straight from the bytes."""
+
+    config = DTOConfig()
+
+    def decode_bytes(self, value: bytes) -> Body:
+        return decode_body(value, self.model_type)
+
+    @classmethod
+    def create_openapi_schema(
+        cls, field_definition: FieldDefinition, handler_id: str, schema_creator: SchemaCreator
+    ) -> Reference | Schema:
+        return schema_creator.for_field_definition(field_definition)
+
+
+def decode_body(value: bytes, body: type[Body]) -> Body:
+    """Raises `Problem`: 400 for what is no JSON, 422 for what is not this type."""
+    try:
+        decoder: msgspec.json.Decoder[Body] = _decoder(body)
+        return decoder.decode(value)
+    except msgspec.ValidationError as error:
+        wrong = malformed(error)
+        raise refused(wrong.code, wrong.detail, wrong.field) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Problem(400, "not_json", f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise Problem(400, "not_json", "the body is nested too deeply") from error

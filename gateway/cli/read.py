@@ -1,0 +1,228 @@
+"""Verbs that look and mend: tokens, read models and their rebuilds, events, states, the log's health."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bus.announcements import Standing, Standings
+from bus.blocks import Block, Chain
+from bus.connection import Client, close, connect
+from bus.control import ask
+from bus.jetstream import JetStreamLog
+from domains.kernel import ID_PATTERN
+from gateway import compose
+from gateway.settings import Settings, from_environment, jwt_secret
+from gateway.tokens import RANKS, Role, Tokens
+from gateway.up import system
+from projections.worker import REBUILD
+
+HEARD_WITHIN_S = 3.0
+REBUILD_SILENT_S = 30.0
+
+
+@click.command()
+@click.option("--role", type=click.Choice(list(RANKS)), required=True)
+@click.option("--subject", default="", help="Who it is for; a customer's id. Default: the role's name.")
+@click.option("--ttl", "ttl_s", type=click.IntRange(1, 366 * 24 * 3600), default=24 * 3600, help="Seconds.")
+def token(role: str, subject: str, ttl_s: int) -> None:
+    """Print a token for the HTTP API."""
+    if not re.fullmatch(ID_PATTERN, subject or role):
+        raise click.UsageError("a subject is 1 to 64 letters, digits, - and _")
+    click.echo(Tokens(jwt_secret(from_environment())).issue(cast("Role", role), subject or role, ttl_s))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--accept-difference", is_flag=True, help="Switch even if it is not what the live one is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+def rebuild(name: str, accept_difference: bool, as_json: bool) -> None:
+    """Rebuild read model NAME (or `all`) beside the live one, compare the two, switch."""
+    names = [projection.name for projection in compose.PROJECTIONS]
+    if name != "all" and name not in names:
+        raise click.UsageError(f"there is no read model {name}; there are {', '.join(names)} and all")
+    wanted = names if name == "all" else [name]
+    raise SystemExit(asyncio.run(_rebuild(from_environment(), wanted, accept_difference, as_json)))
+
+
+async def _rebuild(settings: Settings, names: list[str], accept_difference: bool, as_json: bool) -> int:
+    failed = False
+    outcomes: dict[str, object] = {}
+    async with system(settings) as where, _connected(where.nats_url) as client:
+        standings = Standings(client)
+        await standings.start()
+        for name in names:
+            reply = await ask(client, REBUILD, name=name, accept_difference="yes" if accept_difference else "no")
+            if reply.code:
+                raise click.ClickException(f"{name}: {reply.detail} ({reply.code})")
+            last = await _follow(standings, name, reply.detail, quiet=as_json)
+            outcomes[name] = last.rebuild
+            done = last.rebuild is not None and last.rebuild.state == "done"
+            failed = failed or not done
+            if not as_json and last.rebuild is not None:
+                what = last.rebuild
+                click.echo(f"{name}: {what.state}, {what.events} events at {what.rate_per_s:,.0f}/s; {what.detail}")
+    if as_json:
+        click.echo(msgspec.json.encode(outcomes))
+    return 1 if failed else 0
+
+
+async def _follow(standings: Standings, name: str, id: str, *, quiet: bool) -> Standing:
+    """Show a rebuild until it is over."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task(f"rebuilding {name}", total=None, told="")
+        loop = asyncio.get_running_loop()
+        silent_since = loop.time()
+        while loop.time() - silent_since < REBUILD_SILENT_S:
+            standing = standings.latest(name)
+            if standings.silent_s(name) < REBUILD_SILENT_S:
+                silent_since = loop.time()
+            if standing is not None and standing.rebuild is not None and standing.rebuild.id == id:
+                what = standing.rebuild
+                bar.update(
+                    task, total=what.head or None, completed=what.sequence, told=f"{what.rate_per_s:,.0f} events/s"
+                )
+                if what.state in ("done", "failed"):
+                    return standing
+            await asyncio.sleep(0.05)
+    raise click.ClickException(f"nothing was heard of the rebuild of {name} for {REBUILD_SILENT_S:.0f} s")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+def projections(as_json: bool) -> None:
+    """Show every read model: its position, its lag, its last error."""
+    standings = asyncio.run(_standings(from_environment()))
+    if as_json:
+        click.echo(msgspec.json.encode(standings))
+        return
+    table = Table("read model", "version", "log", "position", "head", "lag", "error", box=None)
+    for one in standings:
+        lag = max(0, one.head - one.sequence)
+        table.add_row(
+            one.name, str(one.version), one.stream, str(one.sequence), str(one.head), str(lag), one.error or "-"
+        )
+    Console().print(table)
+
+
+async def _standings(settings: Settings) -> list[Standing]:
+    async with system(settings) as where, _connected(where.nats_url) as client:
+        standings = Standings(client)
+        await standings.start()
+        for projection in compose.PROJECTIONS:
+            await standings.wait(projection.name, 0, HEARD_WITHIN_S)
+        return [found for projection in compose.PROJECTIONS if (found := standings.latest(projection.name))]
+
+
+@click.command()
+@click.argument("domain", type=click.Choice([domain.name for domain in compose.DOMAINS]))
+@click.option("--after", type=click.IntRange(0), default=0, help="Begin behind this position.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Commits at most.")
+def events(domain: str, after: int, limit: int) -> None:
+    """Print the commits of a domain's log, one JSON object a line."""
+    asyncio.run(_events(from_environment(), domain, after, limit))
+
+
+async def _events(settings: Settings, domain: str, after: int, limit: int) -> None:
+    decoder = msgspec.json.Decoder(Block[dict[str, object]])
+    async with _log(settings, domain) as log:
+        left = limit
+        async for batch in log.read(after, await log.head()):
+            for record in batch:
+                block = decoder.decode(record.data)
+                for commit in block.commits[:left]:
+                    fields = msgspec.to_builtins(commit)
+                    click.echo(msgspec.json.encode({"position": record.sequence, "at": block.at, **fields}))
+                left -= min(left, len(block.commits))
+                if not left:
+                    return
+
+
+@click.command()
+@click.argument("domain", type=click.Choice([domain.name for domain in compose.DOMAINS]))
+@click.argument("aggregate")
+def inspect(domain: str, aggregate: str) -> None:
+    """Print the state of one aggregate, folded from the log."""
+    asyncio.run(_inspect(from_environment(), domain, aggregate))
+
+
+async def _inspect(settings: Settings, name: str, aggregate: str) -> None:
+    domain = next(domain for domain in compose.DOMAINS if domain.name == name)
+    decoder = compose.decoders()[name]
+    state, version = domain.initial(aggregate), 0
+    async with _log(settings, name) as log:
+        async for batch in log.read(0, await log.head()):
+            for record in batch:
+                for commit in decoder.decode(record.data).commits:
+                    if commit.aggregate == aggregate:
+                        version = commit.version
+                        for event in commit.events:
+                            state = domain.evolve(state, event)
+    if not version:
+        raise click.ClickException(f"nothing ever happened to {aggregate} in {name}")
+    click.echo(msgspec.json.encode({"aggregate": aggregate, "version": version, "state": state}))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+def doctor(as_json: bool) -> None:
+    """Read every log from its beginning and check that it is whole: no gap, no broken chain, versions contiguous."""
+    found = asyncio.run(_doctor(from_environment()))
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        table = Table("log", "blocks", "commits", "aggregates", box=None)
+        for name, counts in found.items():
+            table.add_row(name, *(f"{count:,}" for count in counts.values()))
+        Console().print(table)
+        click.echo("every log is whole")
+
+
+async def _doctor(settings: Settings) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    decoders = compose.decoders()
+    async with system(settings) as where, _connected(where.nats_url) as client:
+        for name, log in (await compose.open_logs(client, settings)).items():
+            chain = Chain(log.epoch, whole=True)
+            versions: dict[str, int] = {}
+            blocks = commits = 0
+            async for batch in log.read(0, await log.head()):
+                for record in batch:
+                    block = chain.follow(record, decoders[name].decode)
+                    blocks += 1
+                    commits += len(block.commits)
+                    for commit in block.commits:
+                        if commit.version != versions.get(commit.aggregate, 0) + 1:
+                            raise click.ClickException(
+                                f"{name}: {commit.aggregate} goes from version {versions.get(commit.aggregate, 0)}"
+                                f" to {commit.version} in block {record.sequence}"
+                            )
+                        versions[commit.aggregate] = commit.version
+            found[name] = {"blocks": blocks, "commits": commits, "aggregates": len(versions)}
+    return found
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Client]:
+    client = await connect(url, "tally")
+    try:
+        yield client
+    finally:
+        await close(client)
+
+
+@asynccontextmanager
+async def _log(settings: Settings, domain: str) -> AsyncIterator[JetStreamLog]:
+    async with system(settings) as where, _connected(where.nats_url) as client:
+        yield await JetStreamLog.open(client, domain, replicas=settings.replicas)

@@ -1,0 +1,29 @@
+"""`tally serve` and `tally provider`: HTTP servers, each alone."""
+
+from __future__ import annotations
+
+import click
+
+from gateway.logs import log_to_stderr
+from gateway.serve import PROVIDER
+from gateway.serve import serve as serve_http
+from gateway.settings import from_environment
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(1, 64), help="Gateway processes. Default: TALLY_GATEWAYS, else 1.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Default: TALLY_HTTP_PORT, else 8000.")
+def serve(workers: int | None, port: int | None) -> None:
+    """Serve the HTTP API alone; broker and workers run elsewhere."""
+    settings = from_environment()
+    log_to_stderr(settings)
+    serve_http(settings, port=port or settings.http_port, workers=workers or settings.gateways)
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65_535), required=True)
+def provider(port: int) -> None:
+    """Run the simulated payment provider."""
+    settings = from_environment()
+    log_to_stderr(settings)
+    serve_http(settings, PROVIDER, port=port)

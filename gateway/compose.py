@@ -1,0 +1,112 @@
+"""The composition root: what exists, in explicit lists. A new service is one line in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from bus.blocks import Block, decoder_of
+from bus.connection import Client
+from bus.jetstream import JetStreamLog
+from bus.sender import Sender
+from domains.catalogue.product import catalogue
+from domains.inventory.messages import StockRefused, StockReserved
+from domains.inventory.stock import inventory
+from domains.kernel import Domain
+from domains.orders.messages import OrderCancelled, OrderPlaced
+from domains.orders.order import orders
+from domains.payments.messages import PaymentCaptured, PaymentDeclined
+from domains.payments.payment import payments
+from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
+from gateway.settings import Settings
+from projections import order_detail, order_summary, products, sales, stock
+from projections import payments as payment_views
+from projections.projection import Projection
+
+if TYPE_CHECKING:
+    from litestar.types import ControllerRouterHandler
+
+AnyDomain = Domain[object, object, object]
+
+DOMAINS: tuple[AnyDomain, ...] = (catalogue, inventory, orders, payments, checkout)  # type: ignore[assignment]  # Each is typed in itself; here they are only hosted.
+
+PROJECTIONS: tuple[Projection, ...] = (
+    products.products,
+    stock.stock,
+    order_summary.order_summary,
+    order_detail.order_detail,
+    payment_views.payments,
+    sales.sales,
+)
+
+
+def routes() -> Sequence[ControllerRouterHandler]:
+    """Every route. Imported when asked for: workers serve no HTTP and start without the web framework."""
+    from gateway.routes import health, orders, payments, products, projections, reports, stock
+
+    return [
+        *products.routes,
+        *stock.routes,
+        *orders.routes,
+        *payments.routes,
+        *reports.routes,
+        *projections.routes,
+        *health.routes,
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process manager: its domain, which events of which logs it observes, and the commands in what it records."""
+
+    domain: AnyDomain
+    observes: dict[str, tuple[type, ...]]
+    wrap: Callable[[object], tuple[str, Struct]]
+    steps: Callable[[object], tuple[Struct, ...]]
+
+
+def _observe_checkout(event: object) -> tuple[str, Struct]:
+    assert isinstance(event, CheckoutInput)
+    return event.order_id, Observe(event.order_id, event)
+
+
+def _checkout_steps(event: object) -> tuple[Struct, ...]:
+    assert isinstance(event, CheckoutAdvanced)
+    return event.steps
+
+
+PROCESSES: tuple[Process, ...] = (
+    Process(
+        domain=checkout,  # type: ignore[arg-type]  # As above.
+        observes={
+            "orders": (OrderPlaced, OrderCancelled),
+            "inventory": (StockReserved, StockRefused),
+            "payments": (PaymentCaptured, PaymentDeclined),
+        },
+        wrap=_observe_checkout,
+        steps=_checkout_steps,
+    ),
+)
+
+
+def decoders() -> dict[str, msgspec.json.Decoder[Block[object]]]:
+    """A decoder of blocks for each log."""
+    return {domain.name: decoder_of(domain) for domain in DOMAINS}
+
+
+def owners() -> dict[type, str]:
+    """Which domain each command belongs to."""
+    return {command: domain.name for domain in DOMAINS for command in domain.commands}
+
+
+def sender(client: Client) -> Sender:
+    return Sender(client, owners())
+
+
+async def open_logs(client: Client, settings: Settings) -> dict[str, JetStreamLog]:
+    """Every log, made where it does not exist yet."""
+    return {domain.name: await JetStreamLog.open(client, domain.name, replicas=settings.replicas) for domain in DOMAINS}

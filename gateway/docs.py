@@ -1,0 +1,64 @@
+"""The API's description and its page: OpenAPI at `/schema/openapi.json`, Swagger UI at `/docs`.
+
+The page's files come from the installed package; nothing is fetched from elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from litestar import MediaType, Router, get
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.static_files import create_static_files_router
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>Tallystream: the API</title>
+  <link rel="icon" href="/docs/files/favicon-32x32.png">
+  <link rel="stylesheet" href="/docs/files/swagger-ui.css">
+  <style>body { margin: 0 }</style>
+</head>
+<body>
+  <div id="api"></div>
+  <script src="/docs/files/swagger-ui-bundle.js"></script>
+  <script>
+    SwaggerUIBundle({ url: "/schema/openapi.json", dom_id: "#api", deepLinking: true, persistAuthorization: true })
+  </script>
+</body>
+</html>
+"""
+
+
+@get("/docs", media_type=MediaType.HTML, exclude_from_auth=True, include_in_schema=False, sync_to_thread=False)
+def page() -> str:
+    return _PAGE
+
+
+def files() -> Router:
+    """Swagger UI's own files."""
+    spec = importlib.util.find_spec("swagger_ui")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "static"
+    return create_static_files_router(
+        path="/docs/files", directories=[folder], opt={"exclude_from_auth": True}, include_in_schema=False
+    )
+
+
+openapi = OpenAPIConfig(
+    title="Tallystream",
+    version="1",
+    description="Commands are on disk when they are answered. Errors are problem details (RFC 9457).",
+    openapi_router=Router("/schema", route_handlers=[], opt={"exclude_from_auth": True}, include_in_schema=False),
+    security=[{"bearer": []}],
+    components=Components(
+        security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+    ),
+    render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+)

@@ -1,0 +1,219 @@
+"""What every route does with a command or a query: keys, deadlines, positions, and the answers' meaning in HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from hashlib import blake2b
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Request
+from litestar.datastructures import State
+from litestar.params import Parameter
+from msgspec import Raw, Struct
+
+from bus.announcements import Standings
+from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
+from bus.log import Log, LogUnreachable
+from bus.sender import Sender
+from domains.kernel import ID_PATTERN
+from gateway.problems import Problem, refused, unavailable
+from gateway.tokens import Principal
+from projections.projection import Projection
+from projections.reader import Reader
+
+WAIT_S = 2.0
+WAIT_MAX_S = 30.0
+KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,128}")
+ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18})?"')
+POSITION_PATTERN = re.compile(r"([a-z_]{1,64})=(\d{1,18})")
+WAITS_PATTERN = re.compile(r"wait=(\d{1,5}(?:\.\d{1,3})?)")
+POSITIONS_MAX = 16
+EPOCH_SEQUENCE = 1
+"""Of a log's first record, its epoch: there is nothing of it to show."""
+
+AnyRequest = Request[Principal, None, State]
+PathId = Annotated[str, Parameter(pattern=ID_PATTERN, max_length=64)]
+"""An id in a path. Litestar keeps to its own constraints there, so msgspec's have to be said again."""
+QueryId = Annotated[str | None, Parameter(pattern=ID_PATTERN, max_length=64)]
+"""The same in a query, where it may be left out."""
+
+
+class Written(Struct, frozen=True):
+    """What a command came to: `events` are empty when nothing had to change."""
+
+    position: str
+    version: int
+    events: Raw | None
+    repeated: bool
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Position": self.position, "ETag": f'"{self.version}"'}
+
+
+class Key(Struct, frozen=True):
+    """A command's id, and the code of the refusal when it was used for something else before."""
+
+    id: str
+    reused: str = "id_reused"
+
+
+class Gate:
+    """The gateway's ways to the inside: senders for commands, read models for queries, standings for positions."""
+
+    def __init__(self, sender: Sender, reader: Reader, standings: Standings, logs: dict[str, Log]) -> None:
+        self.sender = sender
+        self.reader = reader
+        self.standings = standings
+        self.logs = logs
+        self._running: set[str] = set()
+
+    def key(self, request: AnyRequest) -> Key:
+        """The id of the command that a request stands for, scoped to who asks."""
+        given = request.headers.get("Idempotency-Key")
+        if given is None:
+            return Key(uuid7())
+        if not KEY_PATTERN.fullmatch(given):
+            detail = "an Idempotency-Key is 1 to 128 printable ASCII characters without spaces"
+            raise Problem(422, "malformed", detail, field="header:Idempotency-Key")
+        return Key(_hashed(request.user.subject, "key", given))
+
+    def natural_key(self, request: AnyRequest, about: str, reused: str) -> Key:
+        """The same, for a command that is the only one of its kind about something, whether the client has a key."""
+        if "Idempotency-Key" in request.headers:
+            return self.key(request)
+        return Key(_hashed(request.user.subject, "about", about), reused)
+
+    async def execute(self, request: AnyRequest, key: Key, command: Struct, *, correlation: str) -> Written:
+        """Send a command and wait until it is on disk. Raises `Problem` for everything else."""
+        if key.id in self._running:
+            raise Problem(409, "still_running", "this Idempotency-Key is being worked on", headers={"Retry-After": "1"})
+        self._running.add(key.id)
+        try:
+            answer = await self.sender.send(
+                command,
+                id=key.id,
+                digest=digest_of(f"{request.method} {request.url.path}\n".encode() + await request.body()),
+                actor=f"{request.user.role}:{request.user.subject}",
+                correlation=correlation,
+                trace=str(request.scope["state"].get("traceparent", "")),
+                expect=expected_version(request),
+            )
+        finally:
+            self._running.discard(key.id)
+        domain = self.sender.domain_of(command)
+        match answer:
+            case Stored(position, version, events, repeated):
+                return Written(f"{domain}={position}", version, events, repeated)
+            case Unchanged(position, version):
+                return Written(f"{domain}={position}", version, None, repeated=False)
+            case Refused(code, detail, field):
+                if code == "id_reused":
+                    code, detail = key.reused, "the same key was used with another body before"
+                raise refused(code, detail, field)
+            case Unavailable(code, retry_after_s):
+                detail = _UNAVAILABLE.get(code, "nothing was written; come again")
+                raise unavailable("overloaded" if code == "overloaded" else "unavailable", detail, retry_after_s)
+            case Unknown():
+                detail = "it is not known yet whether this was written: repeat it with the same Idempotency-Key"
+                raise unavailable("outcome_unknown", detail)
+
+    async def fresh(self, request: AnyRequest, *models: Projection) -> dict[str, str]:
+        """Wait until these read models show what `Min-Position` asks for. Headers to add: a warning when stale.
+
+        Raises `Problem` 503 `position_not_reached` unless the client takes a stale answer.
+        """
+        wanted = positions(request.headers.get("Min-Position", ""))
+        if not wanted:
+            return {}
+        unknown = [domain for domain in wanted if domain not in self.logs]
+        if unknown:
+            raise Problem(422, "malformed", f"there is no log {unknown[0]}", field="header:Min-Position")
+        prefer = request.headers.get("Prefer", "")
+        waits = WAITS_PATTERN.search(prefer)
+        wait_s = min(float(waits[1]), WAIT_MAX_S) if waits else WAIT_S
+        reached = await asyncio.gather(
+            *(self.reached(model, wanted[model.stream], wait_s) for model in models if model.stream in wanted)
+        )
+        if all(reached):
+            return {}
+        if "handling=stale" in prefer:
+            return {"Warning": '110 - "Response is Stale"'}
+        raise unavailable("position_not_reached", f"{request.headers['Min-Position']} was not reached in {wait_s:g} s")
+
+    async def reached(self, model: Projection, sequence: int, wait_s: float) -> bool:
+        if sequence <= EPOCH_SEQUENCE:
+            return True
+        if self.standings.latest(model.name) is None and await self.reader.sequence(model.name) >= sequence:
+            return True
+        return await self.standings.wait(model.name, sequence, wait_s)
+
+    async def up_to_date(self, model: Projection, wait_s: float = WAIT_S) -> None:
+        """Wait, bounded, until a read model shows all that its log holds now."""
+        try:
+            head = await self.logs[model.stream].head()
+        except LogUnreachable as error:
+            raise unavailable("unavailable", "the log cannot be reached") from error
+        if not await self.reached(model, head, wait_s):
+            raise unavailable("position_not_reached", f"{model.name} lags behind its log")
+
+
+def gate_of(request: AnyRequest) -> Gate:
+    gate: Gate = request.app.state.gate
+    return gate
+
+
+def expected_version(request: AnyRequest) -> int | None:
+    """The version that `If-Match` asks for."""
+    given = request.headers.get("If-Match")
+    if given is None or given == "*":
+        return None
+    match = ETAG_PATTERN.fullmatch(given.strip())
+    if match is None:
+        raise Problem(412, "version_conflict", f"no version has the ETag {given[:64]}", field="header:If-Match")
+    return int(match[1])
+
+
+def is_known(request: AnyRequest, etag: str) -> bool:
+    """Whether the client has what this ETag stands for already (`If-None-Match`)."""
+    tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
+    return etag in tags or "*" in tags
+
+
+def positions(header: str) -> dict[str, int]:
+    """`orders=12,inventory=7` as a dict. Raises `Problem` for anything else."""
+    if not header:
+        return {}
+    wanted: dict[str, int] = {}
+    parts = header.split(",")
+    for part in parts[:POSITIONS_MAX]:
+        match = POSITION_PATTERN.fullmatch(part.strip())
+        if match is None or len(parts) > POSITIONS_MAX:
+            detail = "positions look like orders=12,inventory=7"
+            raise Problem(422, "malformed", detail, field="header:Min-Position")
+        wanted[match[1]] = max(int(match[2]), wanted.get(match[1], 0))
+    return wanted
+
+
+def uuid7() -> str:
+    """A UUID version 7 (RFC 9562): the time in milliseconds, then random bits, so that ids sort by age."""
+    value = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return str(UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+
+
+def _hashed(*parts: str) -> str:
+    """Derived ids: the same for the same parts, and nobody else's."""
+    return str(UUID(bytes=blake2b("\n".join(parts).encode(), digest_size=16).digest()))
+
+
+_UNAVAILABLE = {
+    "no_engine": "nobody handles these commands at the moment; nothing was written",
+    "broker_unreachable": "the broker cannot be reached; nothing was written",
+    "deadline_passed": "it would have come too late; nothing was written",
+    "overloaded": "too much waits already; nothing was written",
+}

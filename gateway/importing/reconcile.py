@@ -1,0 +1,155 @@
+"""The reconciliation: what the rows of a folder add up to, against what the read models say, to the cent.
+
+The read models' side is about the imported orders only, whatever else the shop holds; where it holds nothing else the
+figures are those of the very reports that the gateway serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from gateway.importing.differences import Kind, Line, Reconciliation, Table
+from gateway.importing.expected import Expected, Sums, in_cents
+from gateway.importing.olist import CURRENCY, Records
+from gateway.importing.one_by_one import of_orders, of_products
+from projections.order_detail import order_detail
+from projections.order_summary import order_summary
+from projections.payments import METHOD_TOTALS, MethodTotal, payments
+from projections.products import products
+from projections.reader import Query, Reader
+from projections.sales import SALES_BY_CATEGORY, SALES_BY_MONTH, SALES_BY_STATUS, SalesRow, sales
+
+READ_MODELS = (products, order_summary, order_detail, sales, payments)
+"""What is compared, and so has to be up to date."""
+
+Figures = Mapping[str, int]
+Result = TypeVar("Result", bound=Struct)
+
+_SALES: dict[str, Kind] = {"orders": "count", "items": "cents", "freight": "cents", "captured": "cents"}
+_SALES_OF_CATEGORY: dict[str, Kind] = {"orders": "count", "items": "cents", "freight": "cents"}
+_PAYMENTS: dict[str, Kind] = {"payments": "count", "amount": "cents"}
+
+
+async def reconcile(records: Records, reader: Reader) -> Reconciliation:
+    """Compare. The read models must have reached the positions of the import before."""
+    expected = Expected.of(records)
+    found = await _Found(reader, list(records.orders)).read()
+    tables = [
+        _table("status", _SALES, expected.by_status, found.by_status),
+        _table("month", _SALES, expected.by_month, found.by_month),
+        _table("category", _SALES_OF_CATEGORY, expected.by_category, found.by_category),
+        _table("payment type", _PAYMENTS, expected.by_type, found.by_type),
+    ]
+    differences = [difference for table in tables for difference in table.differences()]
+    differences += await of_orders(expected, reader)
+    differences += await of_products(expected, reader)
+    return Reconciliation(len(records.orders), found.others, tables, differences)
+
+
+class _Count(Struct, frozen=True):
+    orders: int
+
+
+_SALES_NOT_OURS = Query(
+    sales, "SELECT count(*) AS orders FROM sale WHERE order_id NOT IN (SELECT value FROM json_each(:ids))", _Count
+)
+_PAYMENTS_NOT_OURS = Query(
+    payments, "SELECT count(*) AS orders FROM payment WHERE order_id NOT IN (SELECT value FROM json_each(:ids))", _Count
+)
+_BY_STATUS = Query(
+    sales,
+    """
+    SELECT status AS key, currency, count(*) AS orders, sum(items_cents) AS items_cents,
+        sum(freight_cents) AS freight_cents, sum(captured_cents) AS captured_cents
+    FROM sale WHERE order_id IN (SELECT value FROM json_each(:ids)) GROUP BY status, currency
+    """,
+    SalesRow,
+)
+_BY_MONTH = Query(
+    sales,
+    """
+    SELECT month AS key, currency, count(*) AS orders, sum(items_cents) AS items_cents,
+        sum(freight_cents) AS freight_cents, sum(captured_cents) AS captured_cents
+    FROM sale WHERE order_id IN (SELECT value FROM json_each(:ids)) GROUP BY month, currency
+    """,
+    SalesRow,
+)
+_BY_CATEGORY = Query(
+    sales,
+    """
+    SELECT category AS key, currency, count(*) AS orders, sum(items_cents) AS items_cents,
+        sum(freight_cents) AS freight_cents, NULL AS captured_cents
+    FROM sale_category WHERE order_id IN (SELECT value FROM json_each(:ids)) GROUP BY category, currency
+    """,
+    SalesRow,
+)
+_BY_METHOD = Query(
+    payments,
+    """
+    SELECT method, count(*) AS payments, sum(amount_cents) AS amount_cents
+    FROM payment_part WHERE order_id IN (SELECT value FROM json_each(:ids)) GROUP BY method
+    """,
+    MethodTotal,
+)
+
+
+class _Found:
+    """The sums of the read models over some orders: from the reports, or the same about these orders only."""
+
+    def __init__(self, reader: Reader, order_ids: Sequence[str]) -> None:
+        self._reader = reader
+        self._ids = msgspec.json.encode(order_ids).decode()
+        self.others = 0
+        self.by_status: dict[str, Figures] = {}
+        self.by_month: dict[str, Figures] = {}
+        self.by_category: dict[str, Figures] = {}
+        self.by_type: dict[str, Figures] = {}
+
+    async def read(self) -> _Found:
+        self.others = await self._count(_SALES_NOT_OURS)
+        self.by_status = await self._sales(SALES_BY_STATUS, _BY_STATUS)
+        self.by_month = await self._sales(SALES_BY_MONTH, _BY_MONTH)
+        self.by_category = await self._sales(SALES_BY_CATEGORY, _BY_CATEGORY)
+        alone = not await self._count(_PAYMENTS_NOT_OURS)
+        methods = await self._rows(METHOD_TOTALS if alone else _BY_METHOD, alone=alone)
+        self.by_type = {row.method: {"payments": row.payments, "amount": row.amount_cents} for row in methods}
+        return self
+
+    async def _count(self, query: Query[_Count]) -> int:
+        counted = await self._reader.one(query, ids=self._ids)
+        return counted.orders if counted else 0
+
+    async def _rows(self, query: Query[Result], *, alone: bool) -> list[Result]:
+        return await self._reader.all(query) if alone else await self._reader.all(query, ids=self._ids)
+
+    async def _sales(self, report: Query[SalesRow], ours: Query[SalesRow]) -> dict[str, Figures]:
+        alone = not self.others
+        found: dict[str, Figures] = {}
+        for row in await self._rows(report if alone else ours, alone=alone):
+            figures = {"orders": row.orders, "items": row.items_cents, "freight": row.freight_cents}
+            if row.captured_cents is not None:
+                figures["captured"] = row.captured_cents
+            found[row.key if row.currency == CURRENCY else f"{row.key} in {row.currency}"] = figures
+        return found
+
+
+def _table(by: str, columns: dict[str, Kind], expected: Sums, found: Mapping[str, Figures]) -> Table:
+    return Table(
+        by,
+        columns,
+        [
+            Line(key, _figures(columns, expected.get(key)), dict(found.get(key, {})))
+            for key in sorted({*expected, *found})
+        ],
+    )
+
+
+def _figures(columns: dict[str, Kind], sums: Mapping[str, Decimal] | None) -> dict[str, int]:
+    if sums is None:
+        return {}
+    return {name: in_cents(sums[name]) if kind == "cents" else int(sums[name]) for name, kind in columns.items()}

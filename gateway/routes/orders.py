@@ -1,0 +1,252 @@
+"""Orders: placed, followed, listed, cancelled. Customers see and place their own; staff everybody's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal
+
+import msgspec
+from litestar import Response, get, post
+from litestar.exceptions import PermissionDeniedException
+from msgspec import Meta, Struct
+
+from domains.kernel import LINES_MAX, Currency, Id, Quantity, Reason
+from domains.orders.messages import CancelOrder, OrderCancelled, OrderLine, OrderPlaced, PlaceOrder
+from gateway.bodies import JsonBody
+from gateway.gate import AnyRequest, Gate, PathId, QueryId, gate_of, is_known, uuid7
+from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
+from gateway.problems import Problem
+from projections.order_detail import LINES, ORDER, LineRow, OrderRow, order_detail
+from projections.order_summary import (
+    SUMMARIES,
+    SUMMARIES_OF_BOTH,
+    SUMMARIES_OF_CUSTOMER,
+    SUMMARIES_OF_STATUS,
+    OrderSummary,
+    order_summary,
+)
+from projections.payments import PAYMENT, PaymentRow, payments
+from projections.products import PRODUCTS_OF_SKUS, ProductRow, products
+
+OrderStatus = Literal["placed", "reserved", "paid", "shipped", "delivered", "cancelled"]
+
+
+class LineBody(Struct, frozen=True):
+    sku: Id
+    quantity: Quantity
+
+
+class PlaceOrderBody(Struct, frozen=True):
+    """Prices come from the catalogue. `payment_token` names a test case of the simulated provider."""
+
+    customer_id: Id
+    currency: Currency
+    lines: Annotated[list[LineBody], Meta(min_length=1, max_length=LINES_MAX)]
+    order_id: Id | None = None
+    payment_token: Id = "tok_ok"  # noqa: S105  # A test case's name.
+    workflow: Literal["orchestrated"] = "orchestrated"
+
+
+class PlacedOrder(Struct, frozen=True):
+    order_id: str
+    customer_id: str
+    status: str
+    version: int
+    currency: str
+    items_cents: int
+    freight_cents: int
+    total_cents: int
+
+
+class CancellationBody(Struct, frozen=True):
+    reason: Reason
+
+
+class CancelledOrder(Struct, frozen=True):
+    order_id: str
+    status: str
+    version: int
+    reason: str
+
+
+class Order(Struct, frozen=True):
+    """An order with its lines and its payment. `shipment` is null until shipping exists."""
+
+    order_id: str
+    customer_id: str
+    status: str
+    version: int
+    currency: str
+    items_cents: int
+    freight_cents: int
+    total_cents: int
+    captured_cents: int
+    workflow: str
+    lines: list[LineRow]
+    payment: PaymentRow | None
+    shipment: None
+    reason: str | None
+    placed_at: str
+    reserved_at: str | None
+    paid_at: str | None
+    shipped_at: str | None
+    delivered_at: str | None
+    cancelled_at: str | None
+
+
+_decode_placed = msgspec.json.Decoder(tuple[OrderPlaced]).decode
+_decode_cancelled = msgspec.json.Decoder(tuple[OrderCancelled]).decode
+
+
+@post("/v1/orders", dto=JsonBody[PlaceOrderBody], return_dto=None, tags=["orders"])
+async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[PlacedOrder]:
+    """Place an order. Its answer is on disk; stock and money follow by the checkout (see its `status`)."""
+    principal = request.user
+    if data.customer_id != principal.subject and not principal.may("staff"):
+        raise PermissionDeniedException("a customer places orders in its own name only")
+    gate = gate_of(request)
+    if data.order_id is not None:
+        key = gate.natural_key(request, f"place {data.order_id}", "order_exists")
+        order_id = data.order_id
+    else:
+        key = gate.key(request)
+        order_id = key.id if "Idempotency-Key" in request.headers else uuid7()
+    lines, trouble = await _priced(gate, data)
+    command = PlaceOrder(
+        order_id=order_id,
+        customer_id=data.customer_id,
+        currency=data.currency,
+        lines=lines,
+        payment_token=data.payment_token,
+        workflow=data.workflow,
+    )
+    try:
+        written = await gate.execute(request, key, command, correlation=order_id)
+    except Problem as problem:
+        raise trouble if trouble is not None and problem.code == "order_has_no_lines" else problem from None
+    (placed,) = _decode_placed(written.events or b"[]")
+    body = PlacedOrder(
+        order_id=placed.order_id,
+        customer_id=placed.customer_id,
+        status="placed",
+        version=written.version,
+        currency=placed.currency,
+        items_cents=placed.items_cents,
+        freight_cents=placed.freight_cents,
+        total_cents=placed.total_cents,
+    )
+    headers = {**written.headers, "Location": f"/v1/orders/{placed.order_id}"}
+    return Response(body, status_code=201, headers=headers)
+
+
+@get("/v1/orders/{order_id:str}", tags=["orders"])
+async def get_order(request: AnyRequest, order_id: PathId) -> Response[Order | None]:
+    """One order. Its `ETag` serves `If-None-Match` here and `If-Match` on what changes it."""
+    gate = gate_of(request)
+    headers = await gate.fresh(request, order_detail, payments)
+    row, lines, payment = await asyncio.gather(
+        gate.reader.one(ORDER, order_id=order_id),
+        gate.reader.all(LINES, order_id=order_id),
+        gate.reader.one(PAYMENT, order_id=order_id),
+    )
+    if row is None or not _may_see(request, row):
+        raise Problem(404, "order_unknown", f"there is no order {order_id}")
+    headers["ETag"] = f'"{row.version}.{payment.version if payment else 0}"'
+    if is_known(request, headers["ETag"]):
+        return Response(None, status_code=304, headers=headers)
+    return Response(_order(row, lines, payment), headers=headers)
+
+
+@get("/v1/orders", tags=["orders"])
+async def list_orders(
+    request: AnyRequest,
+    customer_id: QueryId = None,
+    status: OrderStatus | None = None,
+    limit: Limit = LIMIT,
+    cursor: Cursor = "",
+) -> Response[Page[OrderSummary]]:
+    """Summaries by order id; of one customer, of one status, or both. A customer sees its own."""
+    gate = gate_of(request)
+    if not request.user.may("staff"):
+        if customer_id not in (None, request.user.subject):
+            raise PermissionDeniedException("a customer lists its own orders only")
+        customer_id = request.user.subject
+    headers = await gate.fresh(request, order_summary)
+    bounds: dict[str, str | int | None] = {"after": after(cursor), "limit": limit + 1}
+    if customer_id is not None and status is not None:
+        rows = await gate.reader.all(SUMMARIES_OF_BOTH, customer_id=customer_id, status=status, **bounds)
+    elif customer_id is not None:
+        rows = await gate.reader.all(SUMMARIES_OF_CUSTOMER, customer_id=customer_id, **bounds)
+    elif status is not None:
+        rows = await gate.reader.all(SUMMARIES_OF_STATUS, status=status, **bounds)
+    else:
+        rows = await gate.reader.all(SUMMARIES, **bounds)
+    content, links = page(request, rows, limit, lambda order: order.order_id)
+    return Response(content, headers={**headers, **links})
+
+
+@post(
+    "/v1/orders/{order_id:str}/cancellation",
+    dto=JsonBody[CancellationBody],
+    return_dto=None,
+    status_code=200,
+    tags=["orders"],
+)
+async def cancel_order(request: AnyRequest, order_id: PathId, data: CancellationBody) -> Response[CancelledOrder]:
+    """Cancel an order that has not left the house. Stock and money go back by the checkout."""
+    gate = gate_of(request)
+    if not request.user.may("staff"):
+        row = await gate.reader.one(ORDER, order_id=order_id)
+        if row is None:
+            await gate.up_to_date(order_detail)  # It may have been placed a moment ago.
+            row = await gate.reader.one(ORDER, order_id=order_id)
+        if row is None or not _may_see(request, row):
+            raise Problem(404, "order_unknown", f"there is no order {order_id}")
+    written = await gate.execute(request, gate.key(request), CancelOrder(order_id, data.reason), correlation=order_id)
+    if written.events is not None:
+        (cancelled,) = _decode_cancelled(written.events)
+        reason = cancelled.reason
+    else:  # It was cancelled before, for a reason of its own.
+        await gate.up_to_date(order_detail)
+        row = await gate.reader.one(ORDER, order_id=order_id)
+        reason = row.reason or "" if row is not None else ""
+    return Response(CancelledOrder(order_id, "cancelled", written.version, reason), headers=written.headers)
+
+
+async def _priced(gate: Gate, data: PlaceOrderBody) -> tuple[tuple[OrderLine, ...], Problem | None]:
+    """The lines at the catalogue's prices; no lines and the reason where the catalogue says no.
+
+    Only the engine knows whether this is a repeat, whose first answer stands whatever became of the catalogue since;
+    and a new order without lines it refuses. An unknown SKU is looked for again once the read model is up to date.
+    """
+    skus = {line.sku for line in data.lines}
+    known = await _products(gate, skus)
+    if len(known) < len(skus):
+        await gate.up_to_date(products)
+        known = await _products(gate, skus)
+    lines: list[OrderLine] = []
+    for index, line in enumerate(data.lines):
+        product = known.get(line.sku)
+        if product is None:
+            return (), Problem(422, "product_unknown", f"there is no product {line.sku}", field=f"/lines/{index}/sku")
+        if product.currency != data.currency:
+            detail = f"{line.sku} is sold in {product.currency}"
+            return (), Problem(422, "currency_differs", detail, field=f"/lines/{index}/sku")
+        lines.append(OrderLine(line.sku, product.name, product.category, line.quantity, product.price_cents))
+    return tuple(lines), None
+
+
+async def _products(gate: Gate, skus: set[str]) -> dict[str, ProductRow]:
+    rows = await gate.reader.all(PRODUCTS_OF_SKUS, skus=msgspec.json.encode(sorted(skus)).decode())
+    return {row.sku: row for row in rows}
+
+
+def _may_see(request: AnyRequest, row: OrderRow) -> bool:
+    return request.user.may("staff") or row.customer_id == request.user.subject
+
+
+def _order(row: OrderRow, lines: list[LineRow], payment: PaymentRow | None) -> Order:
+    return Order(lines=lines, payment=payment, shipment=None, **msgspec.structs.asdict(row))
+
+
+routes = [place_order, get_order, list_orders, cancel_order]

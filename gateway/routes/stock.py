@@ -1,0 +1,60 @@
+"""Stock: goods come in, and one can see what is on a shelf."""
+
+from __future__ import annotations
+
+from litestar import Response, get, post
+from msgspec import Struct
+
+from domains.inventory.messages import ReceiveStock
+from domains.kernel import Id, Quantity
+from gateway.bodies import JsonBody
+from gateway.gate import AnyRequest, PathId, gate_of
+from gateway.problems import Problem
+from gateway.security import requires
+from projections.products import PRODUCT, products
+from projections.stock import STOCK, StockRow, stock
+
+
+class ReceiptBody(Struct, frozen=True):
+    receipt_id: Id
+    quantity: Quantity
+
+
+class Receipt(Struct, frozen=True):
+    sku: str
+    receipt_id: str
+    quantity: int
+
+
+@post(
+    "/v1/stock/{sku:str}/receipts",
+    dto=JsonBody[ReceiptBody],
+    return_dto=None,
+    guards=[requires("staff")],
+    tags=["stock"],
+)
+async def receive_stock(request: AnyRequest, sku: PathId, data: ReceiptBody) -> Response[Receipt]:
+    """Count a delivery of goods in. A receipt counts once; the same again changes nothing."""
+    gate = gate_of(request)
+    if await gate.reader.one(PRODUCT, sku=sku) is None:
+        await gate.up_to_date(products)  # It may have been defined a moment ago.
+        if await gate.reader.one(PRODUCT, sku=sku) is None:
+            raise Problem(404, "product_unknown", f"there is no product {sku}")
+    command = ReceiveStock(sku, data.receipt_id, data.quantity)
+    written = await gate.execute(request, gate.key(request), command, correlation=sku)
+    return Response(Receipt(sku, data.receipt_id, data.quantity), status_code=201, headers=written.headers)
+
+
+@get("/v1/stock/{sku:str}", tags=["stock"])
+async def get_stock(request: AnyRequest, sku: PathId) -> Response[StockRow]:
+    gate = gate_of(request)
+    headers = await gate.fresh(request, stock, products)
+    level = await gate.reader.one(STOCK, sku=sku)
+    if level is None:
+        if await gate.reader.one(PRODUCT, sku=sku) is None:
+            raise Problem(404, "product_unknown", f"there is no product {sku}")
+        level = StockRow(sku, 0, 0, 0)
+    return Response(level, headers=headers)
+
+
+routes = [receive_stock, get_stock]

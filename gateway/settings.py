@@ -1,0 +1,114 @@
+"""Settings: what the environment says, read once at start. `X_FILE` names a file that holds the value of `X`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+MARKER = "tallystream.json"
+"""Lies in every data folder of ours, so that nobody else's is ever written into."""
+
+
+class SettingsError(Exception):
+    """The environment asks for something that cannot be."""
+
+
+class Settings(Struct, frozen=True):
+    """`nats_url` empty: the embedded server. Times in seconds, sizes in bytes where the name says so."""
+
+    http_host: str = "127.0.0.1"
+    http_port: int = 8000
+    data_dir: Path = Path("var")
+    nats_url: str = ""
+    replicas: int = 1
+    log_level: str = "INFO"
+    gateways: int = 1
+    jwt_secret: str = ""
+    provider_url: str = ""
+
+    @property
+    def read_models(self) -> Path:
+        return self.data_dir / "read"
+
+    @property
+    def metrics_dir(self) -> Path:
+        return self.data_dir / "metrics"
+
+    @property
+    def run_file(self) -> Path:
+        """Where a running system says how to reach it."""
+        return self.data_dir / "run.json"
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises `SettingsError` with the variable's name for what makes no sense."""
+
+    def text(name: str, default: str) -> str:
+        if path := environment.get(f"{name}_FILE"):
+            try:
+                return Path(path).read_text().strip()
+            except OSError as error:
+                raise SettingsError(f"{name}_FILE: {error}") from error
+        return environment.get(name, default)
+
+    def number(name: str, default: int, low: int, high: int) -> int:
+        value = text(name, str(default))
+        if not value.isdecimal() or not low <= int(value) <= high:
+            raise SettingsError(f"{name} is {value!r}, wanted a number from {low} to {high}")
+        return int(value)
+
+    level = text("TALLY_LOG_LEVEL", "INFO").upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise SettingsError(f"TALLY_LOG_LEVEL is {level!r}, wanted DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return Settings(
+        http_host=text("TALLY_HTTP_HOST", "127.0.0.1"),
+        http_port=number("TALLY_HTTP_PORT", 8000, 0, 65_535),
+        data_dir=Path(text("TALLY_DATA_DIR", "var")).resolve(),
+        nats_url=text("TALLY_NATS_URL", ""),
+        replicas=number("TALLY_REPLICAS", 1, 1, 5),
+        log_level=level,
+        gateways=number("TALLY_GATEWAYS", 1, 1, 64),
+        jwt_secret=text("TALLY_JWT_SECRET", ""),
+        provider_url=text("TALLY_PROVIDER_URL", ""),
+    )
+
+
+def claim(folder: Path) -> None:
+    """See that a data folder is ours, or make it so when it is new or empty. Raises `SettingsError` otherwise."""
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"{folder} is not a folder: set TALLY_DATA_DIR to one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / MARKER).exists():
+            return
+        if any(folder.iterdir()):
+            detail = "holds something else than Tallystream's data: set TALLY_DATA_DIR to another folder"
+            raise SettingsError(f"{folder} {detail}")
+        (folder / MARKER).write_bytes(b'{"format":1}\n')
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be written to: {error.strerror}") from error
+
+
+def secret(folder: Path, name: str) -> str:
+    """A secret of this data folder, made at its first use and readable by its owner only."""
+    path = folder / name
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        claim(folder)
+    made = secrets.token_urlsafe(48)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()  # Another process was first.
+    with os.fdopen(handle, "w") as file:
+        file.write(made + "\n")
+    return made
+
+
+def jwt_secret(settings: Settings) -> str:
+    return settings.jwt_secret or secret(settings.data_dir, "jwt-secret")

@@ -1,0 +1,77 @@
+# The verbs of Tallystream. `just` lists them; each installs what it needs.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+set positional-arguments
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+uv := env("UV", "uv")
+
+# List the recipes
+default:
+    @just --list --unsorted
+
+# Install everything into .venv from requirements.lock
+[no-exit-message]
+setup:
+    @test -f .venv/.installed -a .venv/.installed -nt requirements.lock -a .venv/.installed -nt pyproject.toml || { \
+        test -x .venv/bin/python || {{uv}} venv --quiet --python '>=3.11' .venv; \
+        {{uv}} pip install --quiet --require-hashes -r requirements.lock; \
+        {{uv}} pip install --quiet --no-deps --no-build-isolation -e .; \
+        touch .venv/.installed; \
+    }
+
+# Start everything in the foreground; Ctrl-C stops it
+[no-exit-message]
+up *ARGS: setup
+    @exec tally up {{ARGS}}
+
+# Drive 1,000 orders through a fresh system, show what happened, stop everything
+[no-exit-message]
+demo *ARGS: setup
+    @exec tally demo {{ARGS}}
+
+# Import a folder in the format of the Olist dataset and reconcile it
+[no-exit-message]
+import DIR *ARGS: setup
+    @exec tally import {{ARGS}} {{quote(DIR)}}
+
+# Rebuild a read model beside the live one, compare, switch
+[no-exit-message]
+rebuild NAME *ARGS: setup
+    @exec tally rebuild {{ARGS}} {{quote(NAME)}}
+
+# Any verb of the command line: `just tally --help` lists them
+[no-exit-message]
+tally *ARGS: setup
+    @exec tally "$@"
+
+# Run the whole test suite
+test *ARGS: setup
+    pytest {{ARGS}}
+
+# Format, lint, types, import contracts: nothing is changed, everything is checked
+check: setup
+    ruff format --check .
+    ruff check .
+    mypy
+    lint-imports
+
+# Format and mend what can be mended by itself
+format: setup
+    ruff format .
+    ruff check --fix .
+
+# The long fault runs: parts killed at random while orders are placed
+faults *ARGS: setup
+    pytest -o addopts= --benchmark-skip -m long tests {{ARGS}}
+
+# Measure: `just bench append` against its baselines; without a name the pure parts
+bench WHAT="" *ARGS: setup
+    {{ if WHAT == "" { "pytest -o addopts= bench" } else { "python -m bench " + quote(WHAT) } }} {{ARGS}}
+
+# What CI runs: check and test
+ci: check test
+
+# Write requirements.lock anew from pyproject.toml
+lock:
+    {{uv}} pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+        --group dev pyproject.toml -o requirements.lock

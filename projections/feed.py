@@ -1,0 +1,200 @@
+"""One reader a stream: it hands decoded, checked blocks to every live read model of that stream.
+
+A read model whose handler fails is taken out of the feed, loudly; the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from bus.announcements import REPEAT_S, Announcer, RebuildProgress, Standing
+from bus.blocks import Block, Chain, hash_of
+from bus.log import Log, LogDamaged, LogUnreachable
+from projections.files import ReadModelFiles
+from projections.projection import Projection
+from projections.store import Batch, Position, ReadBlock, Store
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+RETRY_S = 0.2
+
+log = logging.getLogger(__name__)
+
+Decoder = msgspec.json.Decoder[Block[object]]
+
+
+async def batches(
+    source: Log, decoder: Decoder, position: Position, until: int | None = None
+) -> AsyncGenerator[tuple[Batch, int], None]:
+    """Checked batches after a position, each with the head of the log as it was then seen.
+
+    Raises `LogDamaged` when the log is another one than the position is of, or does not continue it.
+    """
+    await continues(source, position)
+    chain = Chain(source.epoch, position.tips, whole=position.sequence == 0)
+    async for records in source.read(position.sequence, until):
+        blocks: list[ReadBlock] = []
+        for record in records:
+            block = chain.follow(record, decoder.decode)
+            blocks.append(ReadBlock(record.sequence, block.at, block.commits))
+        yield Batch(blocks, dict(chain.tips)), records[-1].sequence + records[-1].pending
+
+
+async def continues(source: Log, position: Position) -> None:
+    """Raise `LogDamaged` unless the log still holds, where this position is, the block that it was reached by."""
+    if position.epoch != source.epoch:
+        raise LogDamaged(f"{source.name} is of epoch {source.epoch}, the read model of {position.epoch}")
+    while position.sequence:
+        try:
+            record = await source.get(position.sequence)
+        except LogUnreachable as error:
+            log.warning("%s cannot be read (%s); trying again", source.name, error)
+            await asyncio.sleep(RETRY_S)
+            continue
+        if record is None or position.tips.get(record.partition) != hash_of(record.data):
+            raise LogDamaged(f"{source.name} does not hold at {position.sequence} what was read there before")
+        return
+
+
+class Feed:
+    """Keeps the read models of one stream up to date. `lock` is held while rows are written: whoever holds it sees
+    them all at their `stores[name].position`."""
+
+    def __init__(
+        self, source: Log, decoder: Decoder, projections: Sequence[Projection], files: ReadModelFiles, told: Announcer
+    ) -> None:
+        self.source = source
+        self.decoder = decoder
+        self.projections = {projection.name: projection for projection in projections}
+        self.stores: dict[str, Store] = {}
+        self.errors: dict[str, str] = {}
+        self.rebuilds: dict[str, RebuildProgress] = {}
+        self.lock = asyncio.Lock()
+        self._files = files
+        self._told = told
+        self._sequences: dict[str, int] = {}
+        self._head = 0
+        self._again = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        for projection in self.projections.values():
+            store = await asyncio.to_thread(self._open, projection)
+            self.stores[projection.name] = store
+            self._sequences[projection.name] = store.position.sequence
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat_standings())
+            while True:
+                self._again.clear()
+                reading = tasks.create_task(self._read())
+                again = tasks.create_task(self._again.wait())
+                await asyncio.wait({reading, again}, return_when=asyncio.FIRST_COMPLETED)
+                again.cancel()
+                reading.cancel()
+                await asyncio.wait({reading, again})
+
+    def swap(self, store: Store) -> None:
+        """Go on with another file of a read model. The caller holds `lock`."""
+        name = store.projection.name
+        self.stores.pop(name).close()
+        self.stores[name] = store
+        self.errors.pop(name, None)
+        self._sequences[name] = store.position.sequence
+        self._again.set()
+
+    def sequence(self, name: str) -> int:
+        """Up to where a read model's rows are written."""
+        return self._sequences.get(name, 0)
+
+    async def announce(self, name: str) -> None:
+        projection = self.projections[name]
+        sequence = self.sequence(name)
+        await self._told.announce(
+            Standing(
+                name=name,
+                version=projection.version,
+                stream=projection.stream,
+                sequence=sequence,
+                head=max(self._head, sequence),
+                error=self.errors.get(name, ""),
+                rebuild=self.rebuilds.get(name),
+            )
+        )
+
+    def close(self) -> None:
+        for store in self.stores.values():
+            store.close()
+
+    async def _read(self) -> None:
+        async with self.lock:
+            for name, store in self.stores.items():
+                self._sequences[name] = store.position.sequence  # A read that was cancelled may have written on.
+                try:
+                    await continues(self.source, store.position)
+                except LogDamaged as error:
+                    log.critical("read model %s halts: %s", name, error)
+                    self.errors.setdefault(name, str(error))
+                    await self.announce(name)
+        feeding = [name for name in self.stores if name not in self.errors]
+        if not feeding:
+            await asyncio.Event().wait()  # Until a rebuild swaps a store in.
+        lowest = min((self.stores[name].position for name in feeding), key=lambda position: position.sequence)
+        try:
+            async for batch, head in batches(self.source, self.decoder, lowest):
+                self._head = max(self._head, head)
+                async with self.lock:
+                    for name in feeding:
+                        await self._apply(name, batch)
+                for name in feeding:
+                    await self.announce(name)
+                feeding = [name for name in feeding if name not in self.errors]
+                if not feeding:
+                    return
+        except (LogDamaged, msgspec.DecodeError) as error:
+            log.critical("the read models of %s halt: %s", self.source.name, error)
+            for name in feeding:
+                self.errors[name] = str(error)
+                await self.announce(name)
+            await asyncio.Event().wait()
+
+    async def _apply(self, name: str, batch: Batch) -> None:
+        if name in self.errors:
+            return
+        try:
+            self._sequences[name] = await whole(self.stores[name].apply, batch)
+        except Exception as error:  # A handler's defect or a full disk: this read model halts, the others go on.
+            log.exception("read model %s halts before position %d", name, batch.blocks[-1].sequence)
+            self.errors[name] = f"{type(error).__name__}: {error}"
+
+    async def _repeat_standings(self) -> None:
+        while True:
+            for name in self.projections:
+                await self.announce(name)
+            await asyncio.sleep(REPEAT_S)
+
+    def _open(self, projection: Projection) -> Store:
+        """The live file; a new one where there is none or it is of another version."""
+        live = self._files.live(projection.name)
+        if live is not None and self._files.is_of(live, projection):
+            return Store.open(projection, live)
+        path = self._files.next_build(projection)
+        log.info("read model %s is built anew as %s", projection.name, path.name)
+        store = Store.create(projection, path, self.source.epoch)
+        self._files.switch(projection.name, path)
+        return store
+
+
+async def whole(work: Callable[[Argument], Result], argument: Argument) -> Result:
+    """Run work in a thread and wait for its end, even when cancelled: a transaction is never left running."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, argument))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise

@@ -1,0 +1,78 @@
+"""One row an order: what lists show."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from domains.orders.messages import (
+    OrderCancelled,
+    OrderDelivered,
+    OrderPaid,
+    OrderPlaced,
+    OrderReserved,
+    OrderShipped,
+)
+from projections.projection import Projection
+from projections.reader import Query
+
+_MOVE = "UPDATE order_summary SET status = '{}', version = :version, changed_at = :at WHERE order_id = :order_id"
+
+order_summary = Projection(
+    name="order_summary",
+    version=1,
+    stream="orders",
+    schema="""
+    CREATE TABLE order_summary (
+        order_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL, status TEXT NOT NULL, currency TEXT NOT NULL,
+        total_cents INTEGER NOT NULL, version INTEGER NOT NULL, placed_at TEXT NOT NULL, changed_at TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX order_summary_by_customer ON order_summary (customer_id, order_id);
+    CREATE INDEX order_summary_by_status ON order_summary (status, order_id);
+    """,
+    on={
+        OrderPlaced: """
+            INSERT INTO order_summary
+            VALUES (:order_id, :customer_id, 'placed', :currency, :total_cents, :version, :at, :at)
+        """,
+        OrderReserved: _MOVE.format("reserved"),
+        OrderPaid: _MOVE.format("paid"),
+        OrderShipped: _MOVE.format("shipped"),
+        OrderDelivered: _MOVE.format("delivered"),
+        OrderCancelled: _MOVE.format("cancelled"),
+    },
+)
+
+
+class OrderSummary(Struct, frozen=True):
+    order_id: str
+    customer_id: str
+    status: str
+    currency: str
+    total_cents: int
+    version: int
+    placed_at: str
+    changed_at: str
+
+
+_COLUMNS = """
+SELECT order_id, customer_id, status, currency, total_cents, version, placed_at, changed_at FROM order_summary
+"""
+_PAGE = "order_id > :after ORDER BY order_id LIMIT :limit"
+
+SUMMARY = Query(order_summary, f"{_COLUMNS} WHERE order_id = :order_id", OrderSummary)
+SUMMARIES = Query(order_summary, f"{_COLUMNS} WHERE {_PAGE}", OrderSummary)
+SUMMARIES_OF_STATUS = Query(order_summary, f"{_COLUMNS} WHERE status = :status AND {_PAGE}", OrderSummary)
+SUMMARIES_OF_CUSTOMER = Query(order_summary, f"{_COLUMNS} WHERE customer_id = :customer_id AND {_PAGE}", OrderSummary)
+SUMMARIES_OF_BOTH = Query(
+    order_summary, f"{_COLUMNS} WHERE customer_id = :customer_id AND status = :status AND {_PAGE}", OrderSummary
+)
+
+
+class StatusCount(Struct, frozen=True):
+    status: str
+    orders: int
+
+
+STATUS_COUNTS = Query(
+    order_summary, "SELECT status, count(*) AS orders FROM order_summary GROUP BY status ORDER BY status", StatusCount
+)

@@ -1,0 +1,155 @@
+"""One read model's SQLite file, open for writing: rows and position in one transaction, a position that only rises.
+
+Synchronous code for one thread at a time; `projections/worker.py` calls it off the loop, one hop a batch.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import msgspec
+
+from bus.blocks import Commit
+from projections.projection import Fact, Projection
+
+_POSITION = """
+CREATE TABLE _position (
+    one INTEGER PRIMARY KEY CHECK (one = 1), stream TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL,
+    tips TEXT NOT NULL, events INTEGER NOT NULL
+) STRICT;
+"""
+BUSY_TIMEOUT_S = 5.0
+
+
+class Batch(NamedTuple):
+    """Blocks of one stream, decoded and checked, and the tips of its partitions after the last of them."""
+
+    blocks: list[ReadBlock]
+    tips: Mapping[int, str]
+
+
+class ReadBlock(NamedTuple):
+    sequence: int
+    at: datetime
+    commits: list[Commit[object]]
+
+
+class Position(NamedTuple):
+    """Where a read model stands: everything up to `sequence` is in it; `events` of them mattered or not."""
+
+    epoch: str
+    sequence: int
+    tips: dict[int, str]
+    events: int
+
+
+class Store:
+    def __init__(self, projection: Projection, path: Path, connection: sqlite3.Connection) -> None:
+        self.projection = projection
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create(cls, projection: Projection, path: Path, epoch: str) -> Store:
+        """A new, empty file at position 0; one of that name is an error."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            raise FileExistsError(path)
+        store = cls(projection, path, _connect(path))
+        with store._connection as connection:
+            connection.execute("BEGIN")
+            for statement in (*_statements(projection.schema), *_statements(_POSITION)):
+                connection.execute(statement)
+            connection.execute("INSERT INTO _position VALUES (1, ?, ?, 0, '{}', 0)", (projection.stream, epoch))
+        return store
+
+    @classmethod
+    def open(cls, projection: Projection, path: Path) -> Store:
+        if not path.exists():
+            raise FileNotFoundError(path)
+        return cls(projection, path, _connect(path))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def position(self) -> Position:
+        row = self._connection.execute("SELECT epoch, sequence, tips, events FROM _position").fetchone()
+        return Position(row[0], row[1], msgspec.json.decode(row[2], type=dict[int, str]), row[3])
+
+    def apply(self, batch: Batch) -> int:
+        """Write what the blocks after the position do, and the new position, in one transaction. The new sequence."""
+        connection, projection = self._connection, self.projection
+        last = batch.blocks[-1].sequence
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            position = int(connection.execute("SELECT sequence FROM _position").fetchone()[0])
+            events = 0
+            for block in batch.blocks:
+                if block.sequence <= position:
+                    continue
+                for commit in block.commits:
+                    at = (commit.occurred_at or block.at).astimezone(UTC)
+                    for event in commit.events:
+                        events += 1
+                        if type(event) in projection.on:
+                            fact = Fact(event, commit.aggregate, commit.version, block.sequence, at)
+                            for sql, row in projection.statements(fact):
+                                connection.execute(sql, row)
+            if last > position:
+                connection.execute(
+                    "UPDATE _position SET sequence = ?, tips = ?, events = events + ? WHERE sequence < ?",
+                    (last, msgspec.json.encode(batch.tips).decode(), events, last),
+                )
+            connection.execute("COMMIT")
+        except BaseException:  # Raised again; no transaction is left open, however it ended.
+            if connection.in_transaction:  # A full disk has rolled it back already.
+                connection.execute("ROLLBACK")
+            raise
+        return max(position, last)
+
+    def tables(self) -> list[str]:
+        """The tables of the read model, without what keeps its position."""
+        query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\' ORDER BY name"
+        return [name for (name,) in self._connection.execute(query)]
+
+    def digests(self) -> dict[str, tuple[int, str]]:
+        """Of every table: how many rows, and a hash of all of them in the order of the primary key."""
+        return {table: self._digest(table) for table in self.tables()}
+
+    def rows(self, table: str) -> Iterator[tuple[object, ...]]:
+        """All rows in the order of the primary key."""
+        columns = self._connection.execute("SELECT name, pk FROM pragma_table_info(?)", (table,)).fetchall()
+        key = ", ".join(name for name, pk in sorted(columns, key=lambda column: column[1]) if pk) or "rowid"
+        yield from self._connection.execute(f"SELECT * FROM {table} ORDER BY {key}")  # Our own names.
+
+    def _digest(self, table: str) -> tuple[int, str]:
+        hashed = sha256()
+        count = 0
+        for row in self.rows(table):
+            hashed.update(msgspec.json.encode(row))
+            count += 1
+        return count, hashed.hexdigest()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")  # A lost tail is read again from the log.
+    return connection
+
+
+def _statements(script: str) -> list[str]:
+    return [statement for statement in script.split(";") if statement.strip()]

@@ -1,0 +1,314 @@
+"""The contract of a log, held against the one in memory and the one on JetStream; then what only a server does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.aio.client import Client
+from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
+
+from bus.blocks import hash_of
+from bus.broker import BrokerSettings, EmbeddedBroker, configure
+from bus.connection import close, connect
+from bus.jetstream import JetStreamLog
+from bus.log import Appended, Conflict, Log, LogDamaged, LogUnreachable, Record, Uncertain
+from bus.streams import StreamMisconfigured, ensure_log, log_stream
+from tests.bus.waiting import PATIENCE_S, turns
+
+
+async def append(log: Log, data: bytes, expected: int, partition: int = 0) -> int:
+    outcome = await log.append(partition, data, hash_of(data), expected)
+    assert isinstance(outcome, Appended), outcome
+    return outcome.sequence
+
+
+async def fill(log: Log, records: int, expected: int = 0) -> int:
+    """Append some records to partition 0; the last sequence."""
+    for number in range(records):
+        expected = await append(log, b"%d after %d" % (number, expected), expected)
+    return expected
+
+
+async def read(log: Log, after: int = 0, until: int | None = None) -> list[Record]:
+    async with asyncio.timeout(PATIENCE_S):
+        until = await log.head() if until is None else until
+        return [record async for batch in log.read(after, until) for record in batch]
+
+
+class Following:
+    """A reader that goes on for ever, and what it has read so far."""
+
+    def __init__(self, log: Log, after: int = 0) -> None:
+        self.records: list[Record] = []
+        self._grown = asyncio.Condition()
+        self._task = asyncio.create_task(self._follow(log, after))
+
+    async def _follow(self, log: Log, after: int) -> None:
+        async for batch in log.read(after):
+            async with self._grown:
+                self.records += batch
+                self._grown.notify_all()
+
+    async def has(self, records: int) -> list[Record]:
+        async with asyncio.timeout(PATIENCE_S), self._grown:
+            await self._grown.wait_for(lambda: len(self.records) >= records)
+        return self.records
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+
+async def test_blocks_start_at_two_for_the_epoch_is_first(log: Log) -> None:
+    assert await log.head() == 1
+    assert await append(log, b"one", 0) == 2
+    assert await append(log, b"two", 2) == 3
+    assert await log.head() == 3
+
+
+async def test_a_wrong_expectation_is_a_conflict_and_stores_nothing(log: Log) -> None:
+    await append(log, b"one", 0)
+    for expected in (0, 1, 3):
+        assert await log.append(0, b"two", hash_of(b"two"), expected) == Conflict()
+    assert [record.data for record in await read(log)] == [b"one"]
+
+
+async def test_of_two_writers_at_once_one_is_told_that_the_other_was_first(log: Log) -> None:
+    outcomes = await asyncio.gather(*(log.append(0, data, hash_of(data), 0) for data in (b"one", b"two")))
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Appended", "Conflict"]
+    assert len(await read(log)) == 1
+
+
+async def test_an_identical_block_appended_twice_is_stored_once_and_gives_the_first_sequence(log: Log) -> None:
+    first = await append(log, b"one", 0)
+    assert await append(log, b"one", 0) == first
+    second = await append(log, b"two", first)
+    assert await append(log, b"two", first) == second
+    assert [record.data for record in await read(log)] == [b"one", b"two"]
+
+
+async def test_the_epoch_is_told_but_never_read(log: Log) -> None:
+    assert log.epoch
+    assert await read(log) == []
+    assert await log.get(1) is None
+    assert await log.last(0) is None
+
+
+async def test_reading_begins_after_the_position_that_is_named(log: Log) -> None:
+    last = await fill(log, 5)
+    assert [record.sequence for record in await read(log)] == [2, 3, 4, 5, 6]
+    assert [record.sequence for record in await read(log, after=1)] == [2, 3, 4, 5, 6]
+    assert [record.sequence for record in await read(log, after=4)] == [5, 6]
+    assert await read(log, after=last) == []
+
+
+async def test_reading_ends_with_the_position_that_is_named(log: Log) -> None:
+    await fill(log, 5)
+    assert [record.sequence for record in await read(log, until=4)] == [2, 3, 4]
+    assert [record.sequence for record in await read(log, after=2, until=4)] == [3, 4]
+    assert await read(log, after=4, until=3) == []
+
+
+async def test_a_reader_that_waits_gets_what_is_appended_later(log: Log) -> None:
+    last = await fill(log, 2)
+    following = Following(log)
+    await following.has(2)
+    last = await fill(log, 3, last)
+    assert [record.sequence for record in await following.has(5)] == [2, 3, 4, 5, 6]
+    await following.stop()
+
+
+async def test_many_records_come_in_order_and_without_gaps(log: Log) -> None:
+    last = await fill(log, 650)
+    records = await read(log)
+    assert [record.sequence for record in records] == list(range(2, 652))
+    assert [record.data for record in records[:2]] == [b"0 after 0", b"1 after 2"]
+    assert records[-1].sequence == last
+    assert records[-1].pending == 0
+    assert all(record.sequence + record.pending == last for record in records)
+
+
+async def test_single_records_are_found_by_their_sequence(log: Log) -> None:
+    await fill(log, 3)
+    found = await log.get(3)
+    assert found is not None
+    assert found[:3] == (3, 0, b"1 after 2")
+    assert await log.get(0) is None
+    assert await log.get(9) is None
+
+
+async def test_the_last_block_is_the_partitions_own(log: Log) -> None:
+    await append(log, b"zero", 0, partition=0)
+    await append(log, b"three", 0, partition=3)
+    last = await log.last(0)
+    assert last is not None
+    assert last[:3] == (2, 0, b"zero")
+    assert await log.last(1) is None
+
+
+async def test_partitions_have_their_own_expectations_and_one_numbering(log: Log) -> None:
+    assert await append(log, b"a", 0, partition=0) == 2
+    assert await append(log, b"b", 0, partition=1) == 3
+    assert await append(log, b"c", 2, partition=0) == 4
+    assert await log.append(1, b"d", hash_of(b"d"), 4) == Conflict()
+    assert await append(log, b"d", 3, partition=1) == 5
+    assert [record[:3] for record in await read(log)] == [(2, 0, b"a"), (3, 1, b"b"), (4, 0, b"c"), (5, 1, b"d")]
+
+
+async def test_two_readers_at_once_both_get_everything(log: Log) -> None:
+    last = await fill(log, 100)
+    one, two = Following(log), Following(log, after=51)
+    await fill(log, 100, last)
+    assert [record.sequence for record in await one.has(200)] == list(range(2, 202))
+    assert [record.sequence for record in await two.has(150)] == list(range(52, 202))
+    await one.stop()
+    await two.stop()
+
+
+async def test_a_reader_positioned_beyond_the_end_raises_log_damaged(log: Log) -> None:
+    await fill(log, 2)
+    with pytest.raises(LogDamaged, match="ends at 3, but 7 was read before"):
+        async for _ in log.read(7):
+            pass
+
+
+async def test_a_reader_that_is_cancelled_at_any_moment_ends(log: Log) -> None:
+    """On Python 3.11 a request whose answer comes in the turn of its cancellation forgets the cancellation."""
+    await fill(log, 3)
+    for moment in range(120):
+        following = Following(log)
+        await turns(moment % 40)
+        async with asyncio.timeout(PATIENCE_S):
+            await following.stop()
+
+
+# -- on the server only ------------------------------------------------------------------------------------------------
+
+
+async def test_making_a_log_again_keeps_its_epoch_and_its_partitions(client: Client, unique: str) -> None:
+    first = await JetStreamLog.open(client, unique, partitions=4)
+    await fill(first, 2)
+    again = await JetStreamLog.open(client, unique, partitions=2)
+    assert again.epoch == first.epoch
+    assert again.partitions == 4
+    assert len(await read(again)) == 2
+
+
+async def test_processes_that_make_a_log_at_once_agree_on_one_epoch(
+    broker: EmbeddedBroker, client: Client, unique: str
+) -> None:
+    other = await connect(broker.url, "other")
+    logs = await asyncio.gather(*(JetStreamLog.open(each, unique) for each in (client, other) * 4))
+    assert len({log.epoch for log in logs}) == 1
+    assert await logs[0].head() == 1
+    await close(other)
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        {"max_age": 3600},
+        {"max_msgs_per_subject": 10},
+        {"discard": DiscardPolicy.OLD},
+        {"retention": RetentionPolicy.INTEREST},
+        {"deny_purge": False},
+        {"deny_delete": False},
+        {"subjects": ["elsewhere.>"]},
+    ],
+    ids=lambda different: next(iter(different)),
+)
+async def test_a_stream_that_could_forget_is_refused(client: Client, unique: str, different: dict[str, object]) -> None:
+    if "subjects" in different:
+        different = {"subjects": [f"elsewhere.{unique}"]}
+    await client.jetstream().add_stream(log_stream(unique).evolve(**different))
+    with pytest.raises(StreamMisconfigured, match=f"stream {unique} has {next(iter(different))}"):
+        await ensure_log(client, log_stream(unique))
+
+
+async def test_a_stream_whose_first_record_is_no_epoch_is_not_taken_for_a_log(client: Client, unique: str) -> None:
+    stream = client.jetstream()
+    await stream.add_stream(log_stream(unique))
+    await stream.publish(f"log.{unique}.0", b"{}")
+    with pytest.raises(LogDamaged, match="not its epoch"):
+        await JetStreamLog.open(client, unique)
+
+
+async def test_what_reads_single_records_says_that_the_log_is_unreachable(client: Client, unique: str) -> None:
+    log = await JetStreamLog.open(client, unique)
+    await close(client)
+    for read_one in (log.head(), log.last(0), log.get(2)):
+        with pytest.raises(LogUnreachable):
+            await read_one
+
+
+def test_the_embedded_server_is_told_to_sync_every_write(broker: EmbeddedBroker) -> None:
+    config = (broker.settings.folder / "nats-server.conf").read_text()
+    assert "sync_interval: always" in config
+    assert "max_file_store: " in config
+    assert 'listen: "127.0.0.1:' in config
+
+
+def test_only_its_owner_may_read_the_configuration(broker: EmbeddedBroker) -> None:
+    command = configure(BrokerSettings(broker.settings.folder / "another", 4222, "secret"))
+    assert (broker.settings.folder / "another" / "nats-server.conf").stat().st_mode & 0o777 == 0o600
+    assert command[1:] == ["-c", str(broker.settings.folder / "another" / "nats-server.conf")]
+
+
+@pytest.fixture
+async def own_log(
+    own_broker: EmbeddedBroker, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[JetStreamLog]:
+    """A log on a server that may be killed; its waits are short, so that tests are."""
+    monkeypatch.setattr("bus.jetstream.APPEND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("bus.jetstream.HEARTBEAT_S", 0.3)
+    client = await connect(own_broker.url, "own")
+    yield await JetStreamLog.open(client, unique)
+    await close(client)
+
+
+async def insist(log: Log, data: bytes, expected: int) -> int:
+    """Append the same block until it is known to be stored."""
+    async with asyncio.timeout(PATIENCE_S):
+        while isinstance(outcome := await log.append(0, data, hash_of(data), expected), Uncertain):
+            continue
+    assert isinstance(outcome, Appended)
+    return outcome.sequence
+
+
+async def test_a_reader_survives_the_brokers_crash_without_a_gap_or_a_repeat(
+    own_broker: EmbeddedBroker, own_log: JetStreamLog
+) -> None:
+    last = await fill(own_log, 50)
+    following = Following(own_log)
+    await following.has(50)
+    for crash in range(2):
+        own_broker.kill()
+        own_broker.start()
+        last = await insist(own_log, b"after crash %d" % crash, last)
+        last = await fill(own_log, 20, last)
+    records = await following.has(92)
+    assert [record.sequence for record in records] == list(range(2, 94))
+    await following.stop()
+
+
+async def test_an_append_to_a_killed_broker_is_uncertain_and_is_settled_once_after_its_restart(
+    own_broker: EmbeddedBroker, own_log: JetStreamLog
+) -> None:
+    last = await append(own_log, b"before", 0)
+    own_broker.kill()
+    assert isinstance(await own_log.append(0, b"during", hash_of(b"during"), last), Uncertain)
+    own_broker.start()
+    sequence = await insist(own_log, b"during", last)
+    assert await insist(own_log, b"during", last) == sequence
+    assert [record.data for record in await read(own_log)] == [b"before", b"during"]
+
+
+async def test_a_full_store_is_no_acknowledgement(client: Client, unique: str) -> None:
+    """Whatever the server answers but a sequence, nobody is told that the block is on disk."""
+    await client.jetstream().add_stream(StreamConfig(**{**log_stream(unique).__dict__, "max_bytes": 100_000}))
+    log = await JetStreamLog.open(client, unique)
+    outcome = await log.append(0, bytes(200_000), hash_of(bytes(200_000)), 0)
+    assert isinstance(outcome, Uncertain)
+    assert await log.head() == 1

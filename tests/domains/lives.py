@@ -1,0 +1,132 @@
+"""Lives that a domain may lead: random commands about few things, so that they get in each other's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product, starmap
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+
+from domains.catalogue.messages import DefineProduct
+from domains.catalogue.product import Product, catalogue
+from domains.inventory.messages import (
+    DispatchStock,
+    ItemQuantity,
+    ReceiveStock,
+    ReleaseStock,
+    ReserveStock,
+    StockRefused,
+    StockReserved,
+)
+from domains.inventory.stock import Stock, inventory
+from domains.kernel import Domain, Rejected
+from domains.orders.messages import (
+    CancelOrder,
+    ConfirmPayment,
+    ConfirmReservation,
+    DeliverOrder,
+    OrderCancelled,
+    OrderLine,
+    OrderPlaced,
+    PlaceOrder,
+    ShipOrder,
+)
+from domains.orders.order import Order, orders
+from domains.payments.messages import (
+    ConfirmCharge,
+    ConfirmRefund,
+    DeclineCharge,
+    PaymentCaptured,
+    PaymentDeclined,
+    PaymentPart,
+    RecordPayment,
+    RefundPayment,
+    RequestPayment,
+)
+from domains.payments.payment import Payment, payments
+from domains.processes.checkout import Checkout, CheckoutInput, Observe, checkout
+from tests.domains.strategies import up_to
+from tests.specification import Hosted
+
+State = TypeVar("State")
+Command = TypeVar("Command")
+Event = TypeVar("Event")
+AnyDomain = Domain[Any, Any, Any]
+"""These properties hold whatever a domain is made of."""
+
+COMMANDS_MAX = 60
+
+IDS = ("a", "b")
+FEW = (1, 2)
+ITEMS = ((ItemQuantity("a", 1),), (ItemQuantity("b", 2),), (ItemQuantity("a", 1), ItemQuantity("b", 1)), ())
+TWICE = (ItemQuantity("a", 1), ItemQuantity("a", 1))
+LINES = ((OrderLine("a", "A", "x", 1, 100), OrderLine("a", "A", "x", 2, 100)), (OrderLine("b", "B", "x", 1, 0),), ())
+PARTS = ((PaymentPart("voucher", 0, 1), PaymentPart("card", 3, 1)), ())
+WORKFLOWS = ("orchestrated", "recorded")
+
+
+def every(kind: Callable[..., Command], *choices: Iterable[object]) -> list[Command]:
+    """One of a kind for each combination of its fields."""
+    return list(starmap(kind, product(*choices)))
+
+
+def life_of(*kinds: Sequence[Command]) -> st.SearchStrategy[list[Command]]:
+    """Some commands in a row, each kind as likely as the others."""
+    return up_to(COMMANDS_MAX, st.one_of([st.sampled_from(kind) for kind in kinds]))
+
+
+def observed(*inputs: CheckoutInput) -> list[Observe]:
+    return [Observe(what.order_id, what) for what in inputs]
+
+
+LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
+    catalogue: life_of(every(DefineProduct, IDS, IDS, IDS, FEW, ("EUR", "BRL"))),
+    inventory: life_of(
+        every(ReceiveStock, IDS, IDS, FEW),
+        every(ReserveStock, IDS, (*ITEMS, TWICE)),
+        every(ReleaseStock, IDS, ITEMS),
+        every(DispatchStock, IDS, ITEMS),
+    ),
+    orders: life_of(
+        every(PlaceOrder, IDS, IDS, ("EUR",), LINES, ("tok_ok",), WORKFLOWS),
+        every(ConfirmReservation, IDS),
+        every(ConfirmPayment, IDS, FEW),
+        every(ShipOrder, IDS),
+        every(DeliverOrder, IDS),
+        every(CancelOrder, IDS, ("enough",)),
+    ),
+    payments: life_of(
+        every(RequestPayment, IDS, ("EUR",), FEW, ("tok_ok",)),
+        every(ConfirmCharge, IDS, IDS, FEW),
+        every(DeclineCharge, IDS, ("card_declined",)),
+        every(RefundPayment, IDS, ("enough",)),
+        every(ConfirmRefund, IDS, IDS, FEW),
+        every(RecordPayment, IDS, ("EUR",), PARTS),
+    ),
+    checkout: life_of(
+        observed(*every(OrderPlaced, IDS, ("c",), ("EUR",), LINES, (300,), (0,), (300,), ("tok_ok",), WORKFLOWS)),
+        observed(*every(OrderCancelled, IDS, ("enough",))),
+        observed(*every(StockReserved, IDS, ITEMS)),
+        observed(*every(StockRefused, IDS, IDS, (2,), (1,))),
+        observed(*every(PaymentCaptured, IDS, IDS, (300,))),
+        observed(*every(PaymentDeclined, IDS, ("card_declined",))),
+    ),
+}
+STATES: dict[AnyDomain, tuple[type, ...]] = {
+    catalogue: Product.__args__,
+    inventory: Stock.__args__,
+    orders: Order.__args__,
+    payments: Payment.__args__,
+    checkout: Checkout.__args__,
+}
+
+
+def lived(hosted: Hosted[State, Command, Event], commands: Sequence[Command]) -> Iterator[tuple[Command, list[Event]]]:
+    """Each accepted command and its events, just after they were folded; refusals leave no trace."""
+    for command in commands:
+        try:
+            events = hosted.handle(command)
+        except Rejected:
+            continue
+        yield command, events

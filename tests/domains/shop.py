@@ -1,0 +1,185 @@
+"""A shop in memory: the real deciders, and readers that carry the messages between them, in whatever order one likes.
+
+What holds in the product holds here, and nothing more: a reader works off what concerns one order in the order of its
+source, while every other reader may be faster or slower; a reader that crashes begins again, so that everything comes
+at least once; an engine that wrote something under a command's id does nothing when that id comes again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar, assert_never
+
+from domains.inventory.messages import (
+    InventoryCommand,
+    ReceiveStock,
+    ReleaseStock,
+    ReserveStock,
+    StockRefused,
+    StockReserved,
+)
+from domains.inventory.stock import inventory
+from domains.kernel import Rejected
+from domains.orders.messages import (
+    CancelOrder,
+    ConfirmPayment,
+    ConfirmReservation,
+    OrderCancelled,
+    OrderCommand,
+    OrderPlaced,
+    PlaceOrder,
+)
+from domains.orders.order import orders
+from domains.payments.messages import (
+    ConfirmCharge,
+    ConfirmRefund,
+    DeclineCharge,
+    PaymentCaptured,
+    PaymentCommand,
+    PaymentDeclined,
+    PaymentRequested,
+    RefundPayment,
+    RefundRequested,
+    RequestPayment,
+)
+from domains.payments.payment import payments
+from domains.processes.checkout import CheckoutStep, Observe, checkout
+from tests.specification import Hosted
+
+State = TypeVar("State")
+Command = TypeVar("Command")
+Event = TypeVar("Event")
+Message = TypeVar("Message")
+
+
+@dataclass
+class Reader:
+    """What is to be delivered to one place about one order, in this order, and how much of it was."""
+
+    name: str
+    deliveries: list[Callable[[], None]] = field(default_factory=list)
+    done: int = 0
+
+    def deliver(self) -> None:
+        self.deliveries[self.done]()
+        self.done += 1
+
+
+class Shop:
+    """`declining` are the orders whose cards the provider declines. Any refusal of any command is an error here."""
+
+    def __init__(self, stock: Mapping[str, int], declining: Collection[str] = ()) -> None:
+        self.orders = Hosted(orders)
+        self.inventory = Hosted(inventory)
+        self.payments = Hosted(payments)
+        self.checkout = Hosted(checkout)
+        self.total: Counter[str] = Counter()
+        """What each order is worth, in cents."""
+        self.captured: Counter[str] = Counter()
+        """The provider's books, in cents."""
+        self.refunded: Counter[str] = Counter()
+        self.story: list[str] = []
+        """All deliveries so far, for who has to find out what went wrong."""
+        self._declining = declining
+        self._readers: dict[str, Reader] = {}
+        self._answered: set[str] = set()
+        for sku, quantity in stock.items():
+            self.inventory.handle(ReceiveStock(sku, "opening", quantity))
+
+    def deliveries(self) -> list[Callable[[], None]]:
+        """What may happen next: the next delivery of each reader. Empty when all is quiet."""
+        return [reader.deliver for reader in self._readers.values() if reader.done < len(reader.deliveries)]
+
+    def crashes(self) -> list[Callable[[], None]]:
+        """What may happen instead: any reader that has done something begins again."""
+        return [partial(self._crash, reader) for reader in self._readers.values() if reader.done]
+
+    def customer(self, place: PlaceOrder, *, cancels: bool = False) -> None:
+        """A customer who places an order, and perhaps cancels it, whenever that may be."""
+        self._later("customer to orders", place.order_id, self._to_orders, place)
+        if cancels:
+            self._later("customer to orders", place.order_id, self._to_orders, CancelOrder(place.order_id, "no more"))
+
+    def _crash(self, reader: Reader) -> None:
+        self.story.append(f"{reader.name}: crashes")
+        reader.done = 0
+
+    def _later(self, route: str, order_id: str, act: Callable[[str, Message], None], message: Message) -> None:
+        name = f"{route} about {order_id}"
+        reader = self._readers.setdefault(name, Reader(name))
+        delivery = f"{name}, {len(reader.deliveries)}"
+
+        def deliver() -> None:
+            self.story.append(f"{delivery}: {message}")
+            try:
+                act(delivery, message)
+            except Rejected as refusal:
+                raise AssertionError("\n".join([*self.story, f"refused: {refusal.code}"])) from refusal
+
+        reader.deliveries.append(deliver)
+
+    def _handle(self, hosted: Hosted[State, Command, Event], id: str, command: Command) -> list[Event]:
+        if id in self._answered:
+            return []
+        events = hosted.handle(command)
+        if events:
+            self._answered.add(id)
+        return events
+
+    def _to_orders(self, id: str, command: OrderCommand) -> None:
+        for event in self._handle(self.orders, id, command):
+            if isinstance(event, OrderPlaced):
+                self.total[event.order_id] = event.total_cents
+            if isinstance(event, OrderPlaced | OrderCancelled):
+                observe = Observe(event.order_id, event)
+                self._later("orders to checkout", event.order_id, self._to_checkout, observe)
+
+    def _to_inventory(self, id: str, command: InventoryCommand) -> None:
+        for event in self._handle(self.inventory, id, command):
+            if isinstance(event, StockReserved | StockRefused):
+                observe = Observe(event.order_id, event)
+                self._later("inventory to checkout", event.order_id, self._to_checkout, observe)
+
+    def _to_payments(self, id: str, command: PaymentCommand) -> None:
+        for event in self._handle(self.payments, id, command):
+            if isinstance(event, PaymentCaptured | PaymentDeclined):
+                observe = Observe(event.order_id, event)
+                self._later("payments to checkout", event.order_id, self._to_checkout, observe)
+            elif isinstance(event, PaymentRequested | RefundRequested):
+                self._later("payments to provider", event.order_id, self._to_provider, event)
+
+    def _to_provider(self, id: str, event: PaymentRequested | RefundRequested) -> None:
+        """The order is the idempotency key: a repeat moves no money, and must be of the same amount."""
+        order_id, amount_cents = event.order_id, event.amount_cents
+        answer: PaymentCommand
+        match event:
+            case PaymentRequested() if order_id in self._declining:
+                answer = DeclineCharge(order_id, "card_declined")
+            case PaymentRequested():
+                assert self.captured.setdefault(order_id, amount_cents) == amount_cents
+                answer = ConfirmCharge(order_id, f"ch_{order_id}", amount_cents)
+            case RefundRequested():
+                assert self.refunded.setdefault(order_id, amount_cents) == amount_cents
+                answer = ConfirmRefund(order_id, f"re_{order_id}", amount_cents)
+            case _:
+                assert_never(event)
+        self._to_payments(id, answer)
+
+    def _to_checkout(self, id: str, observe: Observe) -> None:
+        for advanced in self._handle(self.checkout, id, observe):
+            for step in advanced.steps:
+                self._relay(step)
+
+    def _relay(self, step: CheckoutStep) -> None:
+        match step:
+            case ConfirmReservation() | ConfirmPayment() | CancelOrder():
+                self._later("checkout to orders", step.order_id, self._to_orders, step)
+            case ReserveStock() | ReleaseStock():
+                self._later("checkout to inventory", step.order_id, self._to_inventory, step)
+            case RequestPayment() | RefundPayment():
+                self._later("checkout to payments", step.order_id, self._to_payments, step)
+            case _:
+                assert_never(step)

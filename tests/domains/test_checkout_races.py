@@ -1,0 +1,157 @@
+"""However its messages race each other, a checkout ends with everything paid and held, or with nothing of either."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
+from typing import NamedTuple
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from domains.inventory.stock import Held, Shelf, reservation_of
+from domains.orders.messages import OrderLine, PlaceOrder
+from domains.orders.order import Cancelled, Paid
+from domains.payments.payment import Captured, Declined, Refunded, Unasked
+from domains.processes.checkout import Done, Ended
+from tests.domains.shop import Shop
+from tests.domains.strategies import up_to
+
+MOVES_TYPICAL = 60
+MOVES_MAX = 500
+SCHEDULES_MAX = 50_000
+ORDERS = ("o1", "o2", "o3")
+SKUS = ("a", "b")
+
+PAID = "paid"
+UNCHARGED = "cancelled, never charged"
+REFUNDED = "cancelled, charged and refunded"
+
+
+def place(order_id: str, quantities: tuple[int, ...] = (1,)) -> PlaceOrder:
+    lines = zip(SKUS, quantities, strict=False)
+    return PlaceOrder(
+        order_id, "c1", "EUR", tuple(OrderLine(sku, "Tea", "drinks", quantity, 100) for sku, quantity in lines)
+    )
+
+
+def end_of(shop: Shop, order_id: str) -> str:
+    """How an order ended, when all is quiet. Fails when that is none of the three ways in which it may."""
+    order, process, payment = (each.state(order_id) for each in (shop.orders, shop.checkout, shop.payments))
+    held = isinstance(shop.inventory.state(reservation_of(order_id)), Held)
+    total, captured, refunded = shop.total[order_id], shop.captured[order_id], shop.refunded[order_id]
+    assert not shop.deliveries(), "it is not quiet yet"
+    match order, process, payment:
+        case Paid(), Done(), Captured() if held and captured == total and refunded == 0:
+            return PAID
+        case Cancelled(), Ended(), Refunded() if not held and captured == refunded == total:
+            return REFUNDED
+        case Cancelled(), Ended(), Unasked() | Declined() if not held and captured == refunded == 0:
+            return UNCHARGED
+        case _:
+            figures = f"held: {held}, total: {total}, captured: {captured}, refunded: {refunded}"
+            states = f"{order}, {process}, {payment}"
+            raise AssertionError("\n".join([*shop.story, f"{order_id} is stuck: {states}, {figures}"]))
+
+
+def check_shelves(shop: Shop) -> None:
+    """What the shelves promise is what the reservations hold."""
+    held: Counter[str] = Counter()
+    for state in shop.inventory.states.values():
+        if isinstance(state, Held):
+            held.update({item.sku: item.quantity for item in state.items})
+    shelves = {sku: state for sku, state in shop.inventory.states.items() if isinstance(state, Shelf)}
+    assert {sku: shelf.reserved for sku, shelf in shelves.items()} == {sku: held[sku] for sku in shelves}
+    assert all(shelf.available >= 0 for shelf in shelves.values())
+
+
+def every_schedule(open_shop: Callable[[], Shop], crashes_max: int) -> Iterator[Shop]:
+    """The shop at the end of each order in which its readers can deliver, and crash."""
+    choices: list[int] = []  # Which of the possible moves was made, one after the other.
+    for _ in range(SCHEDULES_MAX):
+        shop, options = open_shop(), list[int]()
+        crashes = 0
+        while moves := shop.deliveries():
+            deliveries = len(moves)
+            if crashes < crashes_max:
+                moves += shop.crashes()
+            if len(options) == len(choices):
+                choices.append(0)
+            choice = choices[len(options)]
+            moves[choice]()
+            crashes += choice >= deliveries
+            options.append(len(moves))
+        yield shop
+        while choices and choices[-1] + 1 == options[len(choices) - 1]:
+            choices.pop()
+        if not choices:
+            return
+        choices[-1] += 1
+    raise AssertionError(f"more than {SCHEDULES_MAX} schedules")
+
+
+@pytest.mark.parametrize(
+    ("in_stock", "card_is_good", "cancels", "crashes_max", "ends"),
+    [
+        (True, True, False, 1, {PAID}),
+        (True, False, False, 1, {UNCHARGED}),
+        (False, True, False, 1, {UNCHARGED}),
+        (True, True, True, 0, {UNCHARGED, REFUNDED}),
+        (True, False, True, 0, {UNCHARGED}),
+        (False, True, True, 1, {UNCHARGED}),
+    ],
+)
+def test_one_order_ends_well_in_every_possible_schedule(
+    in_stock: bool, card_is_good: bool, cancels: bool, crashes_max: int, ends: set[str]
+) -> None:
+    def open_shop() -> Shop:
+        shop = Shop({"a": 1} if in_stock else {}, declining=() if card_is_good else ("o1",))
+        shop.customer(place("o1"), cancels=cancels)
+        return shop
+
+    reached = set()
+    for shop in every_schedule(open_shop, crashes_max):
+        reached.add(end_of(shop, "o1"))
+        check_shelves(shop)
+    assert reached == ends
+
+
+class Customer(NamedTuple):
+    quantities: tuple[int, ...]
+    """Of each SKU."""
+    cancels: bool
+    card_is_good: bool
+
+
+quantities = st.sampled_from([(1,), (2,), (1, 1), (2, 1), (1, 2)])
+customer = st.builds(Customer, quantities, st.booleans(), st.booleans())
+
+
+def test_orders_that_compete_for_stock_end_well_whatever_crashes() -> None:
+    reached: set[str] = set()
+
+    @hypothesis.settings(derandomize=True, max_examples=400, deadline=None)
+    @hypothesis.given(
+        stock=st.fixed_dictionaries({sku: st.integers(1, 4) for sku in SKUS}),
+        customers=st.fixed_dictionaries(dict.fromkeys(ORDERS, customer)),
+        schedule=up_to(MOVES_TYPICAL, st.integers(0, 99)),
+        crashes=st.sets(st.integers(0, MOVES_TYPICAL), max_size=3),
+    )
+    def race(stock: dict[str, int], customers: dict[str, Customer], schedule: list[int], crashes: set[int]) -> None:
+        shop = Shop(stock, declining=[order_id for order_id, each in customers.items() if not each.card_is_good])
+        for order_id, each in customers.items():
+            shop.customer(place(order_id, each.quantities), cancels=each.cancels)
+        for number, choice in enumerate(chain(schedule, repeat(0, MOVES_MAX))):
+            moves = shop.deliveries()
+            if not moves:
+                break
+            if number in crashes:
+                moves = shop.crashes() or moves
+            moves[choice % len(moves)]()
+        reached.update(end_of(shop, order_id) for order_id in ORDERS)
+        check_shelves(shop)
+
+    race()
+    assert reached == {PAID, UNCHARGED, REFUNDED}

@@ -1,0 +1,1 @@
+"""The edge: routes, settings, supervision and the command line, against the real system."""

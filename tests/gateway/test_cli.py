@@ -1,0 +1,303 @@
+"""The command line: one clear line for each trouble, a clean end at any moment, and verbs that look at what runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli.main import tally as group
+from gateway.compose import DOMAINS, PROJECTIONS
+from gateway.running import CannotStart
+from gateway.settings import MARKER, SettingsError, jwt_secret
+from gateway.tokens import Role, Tokens
+from tests.gateway.asserts import problem
+from tests.system import REPOSITORY, Shop, System, alive, descendants, environment_of, order_of, tally, unique, until
+
+STOP_S = 5.0
+
+
+def run(system: System, *arguments: str) -> Result:
+    """A verb in this process: what it prints and how it ends, without the cost of a start."""
+    return CliRunner().invoke(group, list(arguments), env=system.environment)
+
+
+def one_clear_line(ended: subprocess.CompletedProcess[str], *words: str) -> None:
+    """It failed, said why in one line, and printed nothing else."""
+    assert ended.returncode not in (0, 130), ended
+    assert "Traceback" not in ended.stderr
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("tally: ")
+    for word in words:
+        assert word in line
+    assert ended.stdout == ""
+
+
+def refused(kind: type[Exception], folder: Path, *arguments: str, words: tuple[str, ...], **environment: str) -> None:
+    """The same in this process: the error that `main` prints as its one line."""
+    result = CliRunner().invoke(group, list(arguments), env=environment_of(folder, **environment))
+    assert isinstance(result.exception, kind)
+    (line,) = str(result.exception).splitlines()
+    for word in words:
+        assert word in line
+
+
+# -- what cannot start says why ---------------------------------------------------------------------------------------
+
+
+def test_every_verb_explains_itself() -> None:
+    top = CliRunner().invoke(group, ["--help"])
+    assert top.exit_code == 0
+    for name, verb in group.commands.items():
+        assert name in top.output
+        shown = CliRunner().invoke(group, [name, "--help"])
+        assert (shown.exit_code, "Usage:" in shown.output) == (0, True)
+        assert isinstance(verb, click.Command)
+        assert verb.help
+
+
+def test_the_installed_command_runs() -> None:
+    shown = subprocess.run(
+        [Path(sysconfig.get_path("scripts")) / "tally", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "tally" in shown.stdout
+
+
+def test_a_verb_that_is_none_is_wrong_usage() -> None:
+    assert CliRunner().invoke(group, ["dance"]).exit_code == 2
+
+
+def test_a_busy_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        one_clear_line(tally(tmp_path / "data", "up", TALLY_HTTP_PORT=port), port, "TALLY_HTTP_PORT")
+    assert not (tmp_path / "data" / "run.json").exists()
+
+
+def test_a_foreign_data_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    one_clear_line(tally(tmp_path, "up"), str(tmp_path), "TALLY_DATA_DIR")
+    refused(SettingsError, tmp_path, "token", "--role", "admin", words=(str(tmp_path), "TALLY_DATA_DIR"))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "data"
+    file.write_text("")
+    refused(CannotStart, file, "up", words=("not a folder", "TALLY_DATA_DIR"))
+
+
+def test_a_data_folder_in_use_is_refused(system: System) -> None:
+    refused(CannotStart, system.folder, "up", words=(str(system.folder), "in use"))
+    assert httpx.get(f"{system.running.http_url}/livez").status_code == 200
+    assert (system.folder / "run.json").exists()
+
+
+def test_a_missing_broker_binary_is_named(tmp_path: Path) -> None:
+    """In an environment that lacks it: a Python of its own, with this one's packages but not its scripts."""
+    scripts = tmp_path / "venv" / "bin"
+    scripts.mkdir(parents=True)
+    (scripts / "python").symlink_to(Path(sys.executable).resolve())
+    (tmp_path / "venv" / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    packages = os.pathsep.join([sysconfig.get_path("purelib"), str(REPOSITORY)])
+    ended = subprocess.run(
+        [scripts / "python", "-m", "gateway.cli.main", "up"],
+        env=environment_of(tmp_path / "data", PYTHONPATH=packages, PATH=str(scripts)),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    one_clear_line(ended, "nats-server", "just setup")
+    assert not (tmp_path / "data" / "run.json").exists()
+
+
+@pytest.mark.parametrize("port", ["", "http", "-1", "65536", "80.5"])
+def test_a_port_that_is_none_is_refused(tmp_path: Path, port: str) -> None:
+    refused(SettingsError, tmp_path / "data", "up", words=("TALLY_HTTP_PORT", repr(port)), TALLY_HTTP_PORT=port)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_setting_that_makes_no_sense_is_one_line(tmp_path: Path) -> None:
+    one_clear_line(tally(tmp_path / "data", "up", TALLY_HTTP_PORT="http"), "TALLY_HTTP_PORT", "http")
+
+
+# -- up, and its end ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[System]:
+    """A system of this test's own, not started yet."""
+    own = System(tmp_path / "data")
+    yield own
+    if own.process is not None and own.process.poll() is None:
+        own.stop()
+
+
+def ends_cleanly(own: System, number: signal.Signals) -> None:
+    """Within 5 s, with code 0, with nothing left running and nothing half-written."""
+    assert own.process is not None
+    below = descendants(own.process.pid)
+    began = time.monotonic()
+    code = own.stop(number)
+    took_s = time.monotonic() - began
+    assert code == 0, own.said
+    assert took_s < STOP_S, own.said
+    assert "Traceback" not in own.said
+    assert not [command for pid, command in below.items() if alive(pid)]
+    assert not (own.folder / "run.json").exists()
+
+
+def test_it_stops_cleanly_and_goes_on_where_it_stopped(own: System) -> None:
+    own.start()
+    shop = Shop(own)
+    sku = shop.product(units=5)
+    order = shop.settled(shop.place(sku)["order_id"])
+    key = {"Idempotency-Key": unique("key")}
+    first = shop.http.post("/v1/orders", json=order_of(sku), headers=key)
+    address, token = own.running.http_url, own.token("admin", "tests")
+    for words in (f"{address}/v1", f"{address}/docs", "Ctrl-C"):
+        assert words in own.said
+    printed = own.said.strip().splitlines()[-1]
+    answer = httpx.get(f"{address}/v1/projections", headers={"Authorization": f"Bearer {printed}"})
+    assert answer.status_code == 200
+    shop.close()
+    ends_cleanly(own, signal.SIGINT)
+    for log in (own.folder / "log").iterdir():
+        assert "CRITICAL" not in log.read_text(), log
+
+    own.start()
+    shop = Shop(own)
+    assert shop.order(order["order_id"]) == order
+    again = shop.http.post("/v1/orders", json=order_of(sku), headers=key)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert shop.settled(first.json()["order_id"])["status"] == "paid"
+    assert shop.settled(shop.place(sku)["order_id"])["status"] == "paid"
+    own.quiet()
+    assert shop.stock(sku) == (5, 3, 2)
+    assert httpx.get(f"{own.running.http_url}/v1/orders", headers={"Authorization": f"Bearer {token}"}).is_success
+    shop.close()
+    ends_cleanly(own, signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [(signal.SIGINT, "run.json"), (signal.SIGTERM, "log/commands.log"), (signal.SIGTERM, "log/gateway.log")],
+)
+def test_it_stops_cleanly_while_it_starts(own: System, number: signal.Signals, moment: str) -> None:
+    own.launch()
+    until((own.folder / moment).exists, f"the moment of {moment}", every_s=0.002)
+    ends_cleanly(own, number)
+
+
+def test_nothing_outlives_a_killed_up(own: System) -> None:
+    own.launch()
+    assert own.process is not None
+    up = own.process
+    until((own.folder / "log" / "gateway.log").exists, "the children")
+    below = until(lambda: descendants(up.pid), "the children")
+    up.kill()
+    up.wait()
+    until(lambda: not [pid for pid in below if alive(pid)], "the children's end", patience_s=10.0)
+
+
+# -- verbs against what runs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["customer", "staff", "admin"])
+def test_a_printed_token_opens_the_api(system: System, nobody: httpx.Client, role: Role) -> None:
+    result = run(system, "token", "--role", role, "--subject", "somebody")
+    assert result.exit_code == 0
+    token = result.output.strip()
+    principal = Tokens(jwt_secret(system.settings)).check(token)
+    assert (principal.role, principal.subject) == (role, "somebody")
+    answer = nobody.get("/v1/projections", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == (403 if role == "customer" else 200)
+
+
+def test_a_token_can_be_short_lived(system: System, nobody: httpx.Client) -> None:
+    token = run(system, "token", "--role", "staff", "--ttl", "1").output.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    until(lambda: nobody.get("/v1/projections", headers=headers).status_code == 401, "the token's end", every_s=0.2)
+    problem(nobody.get("/v1/projections", headers=headers), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("arguments", [["--role", "king"], [], ["--role", "customer", "--subject", "a.b"]])
+def test_a_token_for_nobody_is_wrong_usage(system: System, arguments: list[str]) -> None:
+    result = run(system, "token", *arguments)
+    assert result.exit_code == 2
+    assert "Usage" in result.output
+
+
+def test_a_token_before_the_first_start_makes_the_folder_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    result = CliRunner().invoke(group, ["token", "--role", "admin"], env=environment_of(folder))
+    assert result.exit_code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["jwt-secret", MARKER]
+    assert (folder / "jwt-secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_read_models_are_listed(system: System) -> None:
+    listed = json.loads(run(system, "projections", "--json").output)
+    assert [one["name"] for one in listed] == [projection.name for projection in PROJECTIONS]
+    table = run(system, "projections")
+    assert table.exit_code == 0
+    for projection in PROJECTIONS:
+        assert projection.name in table.output
+
+
+def test_a_read_model_is_rebuilt(system: System, shop: Shop) -> None:
+    shop.place(shop.product(units=1))
+    rebuilt = run(system, "rebuild", "stock", "--json")
+    assert rebuilt.exit_code == 0
+    outcome = json.loads(rebuilt.output)["stock"]
+    assert (outcome["state"], outcome["detail"].split(":")[0]) == ("done", "equal to the live one")
+    assert "done" in run(system, "rebuild", "order_summary").output
+    unknown = run(system, "rebuild", "nothing")
+    assert unknown.exit_code == 2
+    assert "there is no read model nothing" in unknown.output
+
+
+def test_events_and_states_are_printed(system: System, shop: Shop) -> None:
+    order_id = shop.settled(shop.place(shop.product(units=1))["order_id"])["order_id"]
+    printed = run(system, "events", "orders", "--limit", "100000")
+    assert printed.exit_code == 0
+    commits = [json.loads(line) for line in printed.output.splitlines()]
+    mine = [commit for commit in commits if commit["aggregate"] == order_id]
+    assert [commit["version"] for commit in mine] == [1, 2, 3]
+    assert [event["type"] for commit in mine for event in commit["events"]] == [
+        "OrderPlaced",
+        "OrderReserved",
+        "OrderPaid",
+    ]
+    assert len(run(system, "events", "orders", "--limit", "2").output.splitlines()) == 2
+    behind = str(commits[-1]["position"] - 1)
+    assert run(system, "events", "orders", "--after", behind).output.splitlines()
+    state = run(system, "inspect", "orders", order_id)
+    assert json.loads(state.output) == {"aggregate": order_id, "version": 3, "state": {"type": "Paid"}}
+    unknown = run(system, "inspect", "orders", "nothing")
+    assert unknown.exit_code == 1
+    assert "nothing ever happened" in unknown.output
+
+
+def test_the_doctor_finds_every_log_whole(system: System, shop: Shop) -> None:
+    shop.settled(shop.place(shop.product(units=1))["order_id"])
+    found = json.loads(run(system, "doctor", "--json").output)
+    assert list(found) == [domain.name for domain in DOMAINS]
+    assert found["orders"]["aggregates"] >= 1
+    spoken = run(system, "doctor")
+    assert (spoken.exit_code, "every log is whole" in spoken.output) == (0, True)

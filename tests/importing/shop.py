@@ -1,0 +1,69 @@
+"""A shop without a server: the deciders take commands, and the read models' own code folds what they decide."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct
+
+from bus.blocks import Commit
+from gateway import compose
+from gateway.importing.olist import Records
+from gateway.importing.plan import Life, plan
+from projections.files import ReadModelFiles
+from projections.store import Batch, ReadBlock, Store
+from tests.specification import Hosted
+
+WRITTEN_AT = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+class Shop:
+    def __init__(self) -> None:
+        self.domains = {domain.name: Hosted(domain) for domain in compose.DOMAINS}
+        self.commits: dict[str, list[Commit[object]]] = {domain.name: [] for domain in compose.DOMAINS}
+        self._owners = compose.owners()
+        self._versions: defaultdict[tuple[str, str], int] = defaultdict(int)
+
+    def live(self, life: Life) -> None:
+        for step in life.steps:
+            self.handle(step.command, step.id, step.occurred_at)
+
+    def handle(self, command: Struct, id: str, occurred_at: datetime) -> list[object]:
+        """Raises `Rejected`."""
+        name = self._owners[type(command)]
+        hosted = self.domains[name]
+        events = hosted.handle(command)
+        for event in events:
+            aggregate = hosted.domain.owner(event)
+            self._versions[name, aggregate] += 1
+            version = self._versions[name, aggregate]
+            self.commits[name].append(Commit(id, aggregate, version, [event], occurred_at=occurred_at))
+        return events
+
+    def imported(self, records: Records) -> Shop:
+        for life in plan(records):
+            self.live(life)
+        return self
+
+    def states(self, domain: str) -> dict[str, object]:
+        return self.domains[domain].states
+
+    def write(self, folder: Path) -> ReadModelFiles:
+        """Every read model, with all that happened."""
+        files = ReadModelFiles(folder)
+        for projection in compose.PROJECTIONS:
+            path = files.next_build(projection)
+            with Store.create(projection, path, "memory") as store:
+                store.apply(Batch([ReadBlock(2, WRITTEN_AT, self.commits[projection.stream])], {}))
+            files.switch(projection.name, path)
+        return files
+
+
+def lives(records: Records) -> dict[str, Life]:
+    return {life.subject: life for life in plan(records)}
+
+
+def commands(life: Life) -> list[str]:
+    return [type(step.command).__name__ for step in life.steps]

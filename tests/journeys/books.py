@@ -1,0 +1,61 @@
+"""The books: what must be true of orders, their stock and their money once nothing is under way any more."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from typing import Any
+
+from projections.files import ReadModelFiles
+from tests.system import Json, Shop
+
+
+def orders_of(shop: Shop, customer_id: str) -> list[Json]:
+    """Every order of a customer, with lines and payment."""
+    found: list[Json] = []
+    query = {"customer_id": customer_id, "limit": "200"}
+    url: str | None = str(shop.http.build_request("GET", "/v1/orders", params=query).url)
+    while url:
+        page = shop.http.get(url)
+        assert page.status_code == 200, page.text
+        found += [shop.order(summary["order_id"]) for summary in page.json()["items"]]
+        url = page.links.get("next", {}).get("url")
+    return found
+
+
+def balanced(shop: Shop, customer_id: str = "customer-1") -> list[Json]:
+    """The customer's orders once all is quiet. Each is settled, the shelves of its products (nobody else's) hold what
+    paid orders are owed and no more, and the provider's ledger equals the payments of everybody."""
+    shop.system.quiet()
+    shop.caught_up()
+    orders = orders_of(shop, customer_id)
+    owed: Counter[str] = Counter()
+    for order in orders:
+        payment: dict[str, Any] = order["payment"] or {"status": "", "captured_cents": 0, "refunded_cents": 0}
+        if order["status"] == "paid":
+            assert (payment["status"], payment["captured_cents"]) == ("captured", order["total_cents"]), order
+            assert order["captured_cents"] == order["total_cents"], order
+            for line in order["lines"]:
+                owed[line["sku"]] += line["quantity"]
+        else:
+            assert order["status"] == "cancelled", order
+            assert payment["status"] in ("", "declined", "refunded"), order
+            assert payment["captured_cents"] == payment["refunded_cents"], order
+    for sku in {line["sku"] for order in orders for line in order["lines"]}:
+        on_hand, reserved, available = shop.stock(sku)
+        assert (reserved, available) == (owed[sku], on_hand - owed[sku]), sku
+        assert available >= 0, sku
+    ledger = shop.system.ledger()
+    assert (ledger["captured_cents"], ledger["refunded_cents"], ledger["charges"]) == _payments(shop)
+    return orders
+
+
+def _payments(shop: Shop) -> tuple[int, int, int]:
+    """Captured, refunded and how many charges, of the whole read model."""
+    live = ReadModelFiles(shop.system.settings.read_models).live("payments")
+    assert live is not None
+    with closing(sqlite3.connect(f"{live.as_uri()}?mode=ro", uri=True)) as database:
+        sums = "SELECT sum(captured_cents), sum(refunded_cents), sum(captured_cents > 0) FROM payment"
+        captured, refunded, charges = database.execute(sums).fetchone()
+    return captured or 0, refunded or 0, charges or 0

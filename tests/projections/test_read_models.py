@@ -1,0 +1,271 @@
+"""Every read model, fed with a history that the real deciders made, against an independent fold in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from bus.blocks import decoder_of
+from domains.catalogue.messages import ProductDefined, ProductRevised
+from domains.inventory.messages import ItemDispatched, ItemReleased, ItemReserved, StockReceived, StockRefused
+from domains.orders.messages import (
+    OrderCancelled,
+    OrderDelivered,
+    OrderPaid,
+    OrderPlaced,
+    OrderReserved,
+    OrderShipped,
+)
+from domains.payments.messages import (
+    PaymentCaptured,
+    PaymentDeclined,
+    PaymentRecorded,
+    PaymentRefunded,
+    PaymentRequested,
+    RefundRequested,
+)
+from projections.files import ReadModelFiles
+from projections.order_detail import order_detail
+from projections.order_summary import order_summary
+from projections.payments import payments
+from projections.products import products
+from projections.projection import Projection
+from projections.reader import Query, Reader
+from projections.sales import SALES_BY_CATEGORY, SALES_BY_MONTH, SALES_BY_STATUS, SalesRow, sales
+from projections.stock import stock
+from projections.store import Batch, Store
+from tests.projections.history import DOMAINS, history_of
+from tests.projections.tally import batch_of
+
+SEEDS = (1, 2)
+Rows = list[tuple[Any, ...]]
+Table = dict[Any, list[Any]]
+
+
+class Happened(NamedTuple):
+    """One event and what the fold may know of it."""
+
+    event: Any
+    version: int
+    at: str
+
+
+def happened(batch: Batch) -> list[Happened]:
+    return [
+        Happened(event, commit.version, rfc3339((commit.occurred_at or block.at).astimezone(UTC)))
+        for block in batch.blocks
+        for commit in block.commits
+        for event in commit.events
+    ]
+
+
+def rfc3339(at: datetime) -> str:
+    return at.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def rows_of(table: Table) -> Rows:
+    return [tuple(table[key]) for key in sorted(table)]
+
+
+STATUS: dict[Any, str] = {
+    OrderReserved: "reserved",
+    OrderPaid: "paid",
+    OrderShipped: "shipped",
+    OrderDelivered: "delivered",
+    OrderCancelled: "cancelled",
+}
+
+
+def fold_order_summary(history: list[Happened]) -> dict[str, Rows]:
+    orders: Table = {}
+    for e, version, at in history:
+        if isinstance(e, OrderPlaced):
+            orders[e.order_id] = [e.order_id, e.customer_id, "placed", e.currency, e.total_cents, version, at, at]
+        else:
+            order = orders[e.order_id]
+            order[2], order[5], order[7] = STATUS[type(e)], version, at
+    return {"order_summary": rows_of(orders)}
+
+
+def fold_order_detail(history: list[Happened]) -> dict[str, Rows]:
+    orders: dict[str, dict[str, Any]] = {}
+    lines: Table = {}
+    for e, version, at in history:
+        if isinstance(e, OrderPlaced):
+            orders[e.order_id] = {
+                "order_id": e.order_id,
+                "customer_id": e.customer_id,
+                "status": "placed",
+                "currency": e.currency,
+                "items_cents": sum(line.quantity * line.unit_price_cents for line in e.lines),
+                "freight_cents": sum(line.freight_cents for line in e.lines),
+                "total_cents": e.total_cents,
+                "captured_cents": 0,
+                "reason": None,
+                "workflow": e.workflow,
+                "version": version,
+                "placed_at": at,
+                **{f"{status}_at": None for status in STATUS.values()},
+            }
+            for n, line in enumerate(e.lines):
+                lines[e.order_id, n] = [e.order_id, n, line.sku, line.name, line.category, line.quantity]
+                lines[e.order_id, n] += [line.unit_price_cents, line.freight_cents]
+        else:
+            status = STATUS[type(e)]
+            orders[e.order_id] |= {"status": status, "version": version, f"{status}_at": at}
+            if isinstance(e, OrderPaid):
+                orders[e.order_id]["captured_cents"] = e.captured_cents
+            if isinstance(e, OrderCancelled):
+                orders[e.order_id]["reason"] = e.reason
+    return {
+        "order_detail": [tuple(orders[order_id].values()) for order_id in sorted(orders)],
+        "order_line": rows_of(lines),
+    }
+
+
+def fold_sales(history: list[Happened]) -> dict[str, Rows]:
+    sold: Table = {}
+    categories: Table = {}
+    for e, _, at in history:
+        if isinstance(e, OrderPlaced):
+            sold[e.order_id] = [e.order_id, at[:7], "placed", e.currency, e.items_cents, e.freight_cents, 0]
+            for line in e.lines:
+                row = categories.setdefault((e.order_id, line.category), [e.order_id, line.category, e.currency, 0, 0])
+                row[3] += line.quantity * line.unit_price_cents
+                row[4] += line.freight_cents
+        else:
+            sold[e.order_id][2] = STATUS[type(e)]
+            if isinstance(e, OrderPaid):
+                sold[e.order_id][6] = e.captured_cents
+    return {"sale": rows_of(sold), "sale_category": rows_of(categories)}
+
+
+def fold_payments(history: list[Happened]) -> dict[str, Rows]:
+    paid: Table = {}
+    parts: Table = {}
+    for e, version, _ in history:
+        key = e.order_id
+        match e:
+            case PaymentRequested():
+                paid[key] = [key, "requested", e.currency, 0, 0, 0, None, version]
+            case PaymentCaptured():
+                paid[key] = [key, "captured", paid[key][2], e.amount_cents, e.amount_cents, 0, None, version]
+                parts[key, 0] = [key, 0, "card", 1, e.amount_cents]
+            case PaymentDeclined():
+                paid[key] = [*paid[key][:6], e.code, version]
+                paid[key][1] = "declined"
+            case RefundRequested():
+                paid[key][1], paid[key][7] = "refunding", version
+            case PaymentRefunded():
+                paid[key][1], paid[key][5], paid[key][7] = "refunded", e.amount_cents, version
+            case PaymentRecorded():
+                paid[key] = [key, "captured", e.currency, e.amount_cents, e.amount_cents, 0, None, version]
+                for n, part in enumerate(e.parts):
+                    parts[key, n] = [key, n, part.method, part.instalments, part.amount_cents]
+    return {"payment": rows_of(paid), "payment_part": rows_of(parts)}
+
+
+def fold_products(history: list[Happened]) -> dict[str, Rows]:
+    found: Table = {}
+    for e, version, at in history:
+        found[e.sku] = [e.sku, e.name, e.category, e.price_cents, e.currency, version, at]
+    return {"product": rows_of(found)}
+
+
+def fold_stock(history: list[Happened]) -> dict[str, Rows]:
+    shelves: Table = {}
+    for e, version, _ in history:
+        match e:
+            case StockReceived():
+                shelf = shelves.setdefault(e.sku, [e.sku, 0, 0, 0])
+                shelf[1] += e.quantity
+            case ItemReserved():
+                shelf = shelves[e.sku]
+                shelf[2] += e.quantity
+            case ItemReleased():
+                shelf = shelves[e.sku]
+                shelf[2] -= e.quantity
+            case ItemDispatched():
+                shelf = shelves[e.sku]
+                shelf[1] -= e.quantity
+                shelf[2] -= e.quantity
+            case _:
+                continue
+        shelf[3] = version
+        assert 0 <= shelf[2] <= shelf[1]  # At every moment: nothing is promised that is not there.
+    return {"stock": rows_of(shelves)}
+
+
+CASES = [
+    (order_summary, fold_order_summary),
+    (order_detail, fold_order_detail),
+    (sales, fold_sales),
+    (payments, fold_payments),
+    (products, fold_products),
+    (stock, fold_stock),
+]
+
+
+async def history(stream: str, seed: int) -> Batch:
+    return await batch_of(await history_of(stream, seed), decoder_of(DOMAINS[stream]))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("projection", "fold"), CASES, ids=[projection.name for projection, _ in CASES])
+async def test_a_read_model_is_the_fold_of_its_stream(
+    tmp_path: Path, projection: Projection, fold: Callable[[list[Happened]], dict[str, Rows]], seed: int
+) -> None:
+    batch = await history(projection.stream, seed)
+    with Store.create(projection, tmp_path / f"{projection.name}@1.1.db", "memory") as store:
+        store.apply(batch)
+        found = {table: list(store.rows(table)) for table in store.tables()}
+        assert store.position.events == len(happened(batch))
+    expected = fold(happened(batch))
+    assert found == expected
+    assert all(found.values())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_the_histories_hold_every_kind_of_event(seed: int) -> None:
+    """Or the tests above would prove little."""
+    for name, domain in DOMAINS.items():
+        kinds = {type(each.event) for each in happened(await history(name, seed))}
+        assert kinds == set(domain.events)
+    assert {ProductDefined, ProductRevised, StockRefused} <= {
+        type(each.event) for name in ("catalogue", "inventory") for each in happened(await history(name, seed))
+    }
+
+
+@pytest.mark.parametrize(
+    "report", [SALES_BY_MONTH, SALES_BY_STATUS, SALES_BY_CATEGORY], ids=["month", "status", "category"]
+)
+async def test_sales_reports_add_up_to_the_orders(tmp_path: Path, report: Query[SalesRow]) -> None:
+    batch = await history("orders", 1)
+    events = [each.event for each in happened(batch)]
+    placed = [event for event in events if isinstance(event, OrderPlaced)]
+    captured = {event.order_id: event.captured_cents for event in events if isinstance(event, OrderPaid)}
+    files = ReadModelFiles(tmp_path)
+    path = files.next_build(sales)
+    with Store.create(sales, path, "memory") as store:
+        store.apply(batch)
+        files.switch("sales", path)
+        reader = Reader(tmp_path)
+        rows = await reader.all(report)
+        await reader.close()
+    assert [(row.key, row.currency) for row in rows] == sorted({(row.key, row.currency) for row in rows})
+    for currency in {order.currency for order in placed}:
+        orders = [order for order in placed if order.currency == currency]
+        of_currency = [row for row in rows if row.currency == currency]
+        assert sum(row.items_cents for row in of_currency) == sum(order.items_cents for order in orders)
+        assert sum(row.freight_cents for row in of_currency if row.freight_cents) == sum(
+            order.freight_cents for order in orders
+        )
+        if report is not SALES_BY_CATEGORY:
+            assert sum(row.orders for row in of_currency) == len(orders)
+            assert sum(row.captured_cents or 0 for row in of_currency) == sum(
+                captured.get(order.order_id, 0) for order in orders
+            )

@@ -1,0 +1,89 @@
+"""Queries: each sees the newest that is written, however many run at once, and none gives more than may be held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from bus.log import MemoryLog
+from projections.files import ReadModelFiles
+from projections.projection import Projection
+from projections.reader import QUERY_ROWS_MAX, Query, Reader, ReadModelMissing, ResultTooLarge
+from projections.store import Batch, Store
+from tests.bus.counter import Added
+from tests.bus.written import Written
+from tests.projections.tally import prefixes_of, tally
+
+
+class Total(Struct, frozen=True):
+    counter_id: str
+    total: int
+
+
+TALLY = tally()
+TOTALS = Query(TALLY, "SELECT counter_id, total FROM total ORDER BY counter_id", Total)
+TOTAL = Query(TALLY, "SELECT counter_id, total FROM total WHERE counter_id = :id", Total)
+
+
+@pytest.fixture
+async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
+    reader = Reader(tmp_path)
+    yield reader
+    await reader.close()
+
+
+def live(projection: Projection, folder: Path) -> Store:
+    files = ReadModelFiles(folder)
+    store = Store.create(projection, files.next_build(projection), "memory")
+    files.switch(projection.name, store.path)
+    return store
+
+
+async def batches_of(*amounts: int) -> list[Batch]:
+    written = Written(MemoryLog("counters"))
+    for amount in amounts:
+        await written.block(("a", [Added("a", amount)]))
+    return await prefixes_of(written.log)
+
+
+async def test_a_query_begun_after_a_write_sees_it_whatever_else_is_being_read(reader: Reader, tmp_path: Path) -> None:
+    """Statements that overlap on one connection would share one moment, for as long as one of them is open."""
+    batches = await batches_of(*[1] * 50)
+    with live(TALLY, tmp_path) as store:
+        store.apply(batches[0])
+        over = asyncio.Event()
+
+        async def read_on() -> None:
+            while not over.is_set():
+                await reader.all(TOTALS)
+
+        others = [asyncio.create_task(read_on()) for _ in range(8)]
+        for number, batch in enumerate(batches[1:], 2):
+            await asyncio.to_thread(store.apply, batch)
+            assert await reader.one(TOTAL, id="a") == Total("a", number)
+            assert await reader.sequence("tally") == batch.blocks[-1].sequence
+        over.set()
+        await asyncio.gather(*others)
+
+
+async def test_a_query_without_a_limit_gives_no_more_than_may_be_held(reader: Reader, tmp_path: Path) -> None:
+    written = Written(MemoryLog("counters"))
+    ids = [f"c{number}" for number in range(QUERY_ROWS_MAX + 1)]
+    await written.block(*((counter_id, [Added(counter_id, 1)]) for counter_id in ids[:-1]))
+    await written.block((ids[-1], [Added(ids[-1], 1)]))
+    just_enough, too_many = await prefixes_of(written.log)
+    with live(TALLY, tmp_path) as store:
+        store.apply(just_enough)
+        assert len(await reader.all(TOTALS)) == QUERY_ROWS_MAX
+        store.apply(too_many)
+        with pytest.raises(ResultTooLarge, match="10000"):
+            await reader.all(TOTALS)
+
+
+async def test_a_read_model_that_is_not_built_is_missing(reader: Reader) -> None:
+    with pytest.raises(ReadModelMissing, match="tally"):
+        await reader.all(TOTALS)
