@@ -39,6 +39,10 @@ import DIR *ARGS: setup
 rebuild NAME *ARGS: setup
     @exec tally rebuild {{ARGS}} {{quote(NAME)}}
 
+# Print the timeline of one order: what it caused, where and when
+replay ORDER *ARGS: setup
+    @exec tally replay {{ARGS}} {{quote(ORDER)}}
+
 # Any verb of the command line: `just tally --help` lists them
 [no-exit-message]
 tally *ARGS: setup

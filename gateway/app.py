@@ -64,11 +64,12 @@ def create_app(settings: Settings | None = None) -> Litestar:
         app.state.client = client
         app.state.tokens = Tokens(jwt_secret(settings))
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
-        app.state.gate = Gate(compose.sender(client), reader, standings, dict(logs))
+        app.state.gate = gate = Gate(compose.sender(client), reader, standings, logs, compose.decoders())
         try:
             yield
         finally:
             stopping = True
+            await gate.changes.close()
             await reader.close()
             await close(client)
 

@@ -25,6 +25,7 @@ from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe,
 from gateway.settings import Settings
 from projections import order_detail, order_summary, products, sales, stock
 from projections import payments as payment_views
+from projections.commit_index import commit_index
 from projections.projection import Projection
 
 if TYPE_CHECKING:
@@ -41,17 +42,19 @@ PROJECTIONS: tuple[Projection, ...] = (
     order_detail.order_detail,
     payment_views.payments,
     sales.sales,
+    *(commit_index(domain.name) for domain in DOMAINS),
 )
 
 
 def routes() -> Sequence[ControllerRouterHandler]:
     """Every route. Imported when asked for: workers serve no HTTP and start without the web framework."""
-    from gateway.routes import health, orders, payments, products, projections, reports, stock
+    from gateway.routes import health, order_changes, orders, payments, products, projections, reports, stock
 
     return [
         *products.routes,
         *stock.routes,
         *orders.routes,
+        *order_changes.routes,
         *payments.routes,
         *reports.routes,
         *projections.routes,

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import time
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Annotated
 from uuid import UUID
@@ -20,8 +21,11 @@ from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown, diges
 from bus.log import Log, LogUnreachable
 from bus.sender import Sender
 from domains.kernel import ID_PATTERN
+from gateway.changes import Changes
 from gateway.problems import Problem, refused, unavailable
 from gateway.tokens import Principal
+from projections.feed import Decoder
+from projections.history import History
 from projections.projection import Projection
 from projections.reader import Reader
 
@@ -63,13 +67,23 @@ class Key(Struct, frozen=True):
 
 
 class Gate:
-    """The gateway's ways to the inside: senders for commands, read models for queries, standings for positions."""
+    """The gateway's ways to the inside: senders for commands, read models for queries, the logs for
+    the past, standings for positions and changes."""
 
-    def __init__(self, sender: Sender, reader: Reader, standings: Standings, logs: dict[str, Log]) -> None:
+    def __init__(
+        self,
+        sender: Sender,
+        reader: Reader,
+        standings: Standings,
+        logs: Mapping[str, Log],
+        decoders: Mapping[str, Decoder],
+    ) -> None:
         self.sender = sender
         self.reader = reader
         self.standings = standings
         self.logs = logs
+        self.history = History(reader, logs, decoders)
+        self.changes = Changes(standings, reader)
         self._running: set[str] = set()
 
     def key(self, request: AnyRequest) -> Key:

@@ -14,6 +14,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 from msgspec import Struct
 
+from bus.log import LogDamaged, LogUnreachable
 from gateway.tokens import Principal
 from projections.reader import ReadModelMissing
 
@@ -88,6 +89,11 @@ def handle(request: AnyRequest, error: Exception) -> Response[bytes]:
             problem = error
         case ReadModelMissing():
             problem = unavailable("read_model_missing", str(error))
+        case LogUnreachable():
+            problem = unavailable("unavailable", "the log cannot be reached")
+        case LogDamaged():
+            log.critical("%s %s: %s", request.method, request.url.path, error)
+            problem = unavailable("log_damaged", "the log is not what it was; `tally doctor` says more", 60.0)
         case ValidationException():
             problem = _invalid(error)
         case HTTPException(status_code=status):

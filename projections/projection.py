@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
+
+from bus.blocks import Commit
 
 Value = str | int | None
 Row = Mapping[str, object]
@@ -26,6 +28,20 @@ class Fact(NamedTuple):
     """Business time: when it occurred, else when it was written. UTC."""
 
 
+class Recorded(NamedTuple):
+    """One commit where it lies in its log: the `offset`th of the block at `sequence`."""
+
+    commit: Commit[object]
+    sequence: int
+    offset: int
+    written_at: datetime
+
+    @property
+    def at(self) -> datetime:
+        """Business time: when it occurred, else when it was written. UTC."""
+        return (self.commit.occurred_at or self.written_at).astimezone(UTC)
+
+
 Statement = tuple[str, Row]
 Handler = str | tuple[str, ...] | Callable[[Fact], Iterable[Statement]]
 """One statement, several, or a function that gives statements for an event."""
@@ -33,25 +49,36 @@ Handler = str | tuple[str, ...] | Callable[[Fact], Iterable[Statement]]
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A read model. A change of `schema` or `on` that matters needs a new `version`: then it is built anew."""
+    """A read model. A change of `schema`, `on` or `each` that matters needs a new `version`: then it is built anew.
+
+    `on` says what an event does, `each` what a commit does as such, whatever its events.
+    """
 
     name: str
     version: int
     stream: str
     schema: str
     on: Mapping[type, Handler]
+    each: Callable[[Recorded], Iterable[Statement]] | None = None
 
-    def statements(self, fact: Fact) -> Iterable[Statement]:
-        """What this fact does to the tables."""
-        handler = self.on.get(type(fact.event))
-        if handler is None:
-            return ()
-        if isinstance(handler, str):
-            return ((handler, row_of(fact)),)
-        if isinstance(handler, tuple):
-            row = row_of(fact)
-            return tuple((sql, row) for sql in handler)
-        return handler(fact)
+    def statements(self, recorded: Recorded) -> Iterator[Statement]:
+        """What a commit does to the tables."""
+        if self.each is not None:
+            yield from self.each(recorded)
+        commit = recorded.commit
+        for event in commit.events:
+            handler = self.on.get(type(event))
+            if handler is None:
+                continue
+            fact = Fact(event, commit.aggregate, commit.version, recorded.sequence, recorded.at)
+            if isinstance(handler, str):
+                yield handler, row_of(fact)
+            elif isinstance(handler, tuple):
+                row = row_of(fact)
+                for sql in handler:
+                    yield sql, row
+            else:
+                yield from handler(fact)
 
 
 def row_of(fact: Fact, **more: Value) -> Row:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from bus.blocks import Commit
-from projections.projection import Fact, Projection
+from projections.projection import Projection, Recorded
 
 _POSITION = """
 CREATE TABLE _position (
@@ -100,14 +100,10 @@ class Store:
             for block in batch.blocks:
                 if block.sequence <= position:
                     continue
-                for commit in block.commits:
-                    at = (commit.occurred_at or block.at).astimezone(UTC)
-                    for event in commit.events:
-                        events += 1
-                        if type(event) in projection.on:
-                            fact = Fact(event, commit.aggregate, commit.version, block.sequence, at)
-                            for sql, row in projection.statements(fact):
-                                connection.execute(sql, row)
+                for offset, commit in enumerate(block.commits):
+                    events += len(commit.events)
+                    for sql, row in projection.statements(Recorded(commit, block.sequence, offset, block.at)):
+                        connection.execute(sql, row)
             if last > position:
                 connection.execute(
                     "UPDATE _position SET sequence = ?, tips = ?, events = events + ? WHERE sequence < ?",

@@ -32,7 +32,7 @@ def test_the_session_works_as_it_stands_there(tmp_path: Path) -> None:
             check=True,
         )
     answers = [msgspec.json.decode(line) for line in ran.stdout.splitlines() if line.strip()]
-    product, receipt, placed, order, stock, paid, cancelled, refunded, report = answers
+    product, receipt, placed, order, stock, paid, cancelled, refunded, report, first, timeline = answers
     assert product["version"] == 1
     assert receipt["quantity"] == 10
     assert (placed["status"], placed["total_cents"]) == ("placed", 2_500)
@@ -42,6 +42,8 @@ def test_the_session_works_as_it_stands_there(tmp_path: Path) -> None:
     assert cancelled["status"] == "cancelled"
     assert refunded["status"] == "refunded"
     assert [(row["key"], row["orders"]) for row in report["rows"]] == [("cancelled", 1)]
+    assert (first["status"], first["payment"]) == ("placed", None)
+    assert {item["domain"] for item in timeline["items"]} == {"orders", "checkout", "inventory", "payments"}
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in ("default", "setup", "lock", "format")])

@@ -33,7 +33,8 @@ VERBS = {
     "rebuild": "read:rebuild",
     "projections": "read:projections",
     "events": "read:events",
-    "inspect": "read:inspect",
+    "inspect": "past:inspect",
+    "replay": "past:replay",
     "doctor": "read:doctor",
     "bench": "bench:bench",
 }

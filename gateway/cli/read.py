@@ -150,31 +150,6 @@ async def _events(settings: Settings, domain: str, after: int, limit: int) -> No
 
 
 @click.command()
-@click.argument("domain", type=click.Choice([domain.name for domain in compose.DOMAINS]))
-@click.argument("aggregate")
-def inspect(domain: str, aggregate: str) -> None:
-    """Print the state of one aggregate, folded from the log."""
-    asyncio.run(_inspect(from_environment(), domain, aggregate))
-
-
-async def _inspect(settings: Settings, name: str, aggregate: str) -> None:
-    domain = next(domain for domain in compose.DOMAINS if domain.name == name)
-    decoder = compose.decoders()[name]
-    state, version = domain.initial(aggregate), 0
-    async with _log(settings, name) as log:
-        async for batch in log.read(0, await log.head()):
-            for record in batch:
-                for commit in decoder.decode(record.data).commits:
-                    if commit.aggregate == aggregate:
-                        version = commit.version
-                        for event in commit.events:
-                            state = domain.evolve(state, event)
-    if not version:
-        raise click.ClickException(f"nothing ever happened to {aggregate} in {name}")
-    click.echo(msgspec.json.encode({"aggregate": aggregate, "version": version, "state": state}))
-
-
-@click.command()
 @click.option("--json", "as_json", is_flag=True)
 def doctor(as_json: bool) -> None:
     """Read every log from its beginning and check that it is whole: no gap, no broken chain, versions contiguous."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from litestar import Response, get, post
 from litestar.exceptions import PermissionDeniedException
+from litestar.params import Parameter
 from msgspec import Meta, Struct
 
 from domains.kernel import LINES_MAX, Currency, Id, Quantity, Reason
 from domains.orders.messages import CancelOrder, OrderCancelled, OrderLine, OrderPlaced, PlaceOrder
 from gateway.bodies import JsonBody
 from gateway.gate import AnyRequest, Gate, PathId, QueryId, gate_of, is_known, uuid7
+from gateway.orders import Order, moment_of, order_as_of, order_commits, order_of
 from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.problems import Problem
-from projections.order_detail import LINES, ORDER, LineRow, OrderRow, order_detail
+from projections.commit_index import commit_index
+from projections.order_detail import LINES, ORDER, OrderRow, order_detail
 from projections.order_summary import (
     SUMMARIES,
     SUMMARIES_OF_BOTH,
@@ -25,10 +29,13 @@ from projections.order_summary import (
     OrderSummary,
     order_summary,
 )
-from projections.payments import PAYMENT, PaymentRow, payments
+from projections.payments import PAYMENT, payments
 from projections.products import PRODUCTS_OF_SKUS, ProductRow, products
 
 OrderStatus = Literal["placed", "reserved", "paid", "shipped", "delivered", "cancelled"]
+
+
+AsOf = Annotated[str | None, Parameter(max_length=64, description="A version, or a time in RFC 3339.")]
 
 
 class LineBody(Struct, frozen=True):
@@ -67,31 +74,6 @@ class CancelledOrder(Struct, frozen=True):
     status: str
     version: int
     reason: str
-
-
-class Order(Struct, frozen=True):
-    """An order with its lines and its payment. `shipment` is null until shipping exists."""
-
-    order_id: str
-    customer_id: str
-    status: str
-    version: int
-    currency: str
-    items_cents: int
-    freight_cents: int
-    total_cents: int
-    captured_cents: int
-    workflow: str
-    lines: list[LineRow]
-    payment: PaymentRow | None
-    shipment: None
-    reason: str | None
-    placed_at: str
-    reserved_at: str | None
-    paid_at: str | None
-    shipped_at: str | None
-    delivered_at: str | None
-    cancelled_at: str | None
 
 
 _decode_placed = msgspec.json.Decoder(tuple[OrderPlaced]).decode
@@ -140,8 +122,12 @@ async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[Pla
 
 
 @get("/v1/orders/{order_id:str}", tags=["orders"])
-async def get_order(request: AnyRequest, order_id: PathId) -> Response[Order | None]:
-    """One order. Its `ETag` serves `If-None-Match` here and `If-Match` on what changes it."""
+async def get_order(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -> Response[Order | None]:
+    """One order. Its `ETag` serves `If-None-Match` here and `If-Match` on what changes it.
+
+    With `as_of` as it was: at one of its versions, or at a time, by when things occurred."""
+    if as_of is not None:
+        return await _as_of(request, order_id, moment_of(as_of))
     gate = gate_of(request)
     headers = await gate.fresh(request, order_detail, payments)
     row, lines, payment = await asyncio.gather(
@@ -151,10 +137,18 @@ async def get_order(request: AnyRequest, order_id: PathId) -> Response[Order | N
     )
     if row is None or not _may_see(request, row):
         raise Problem(404, "order_unknown", f"there is no order {order_id}")
-    headers["ETag"] = f'"{row.version}.{payment.version if payment else 0}"'
+    order = order_of(row, lines, payment)
+    headers["ETag"] = f'"{order.tag}"'
     if is_known(request, headers["ETag"]):
         return Response(None, status_code=304, headers=headers)
-    return Response(_order(row, lines, payment), headers=headers)
+    return Response(order, headers=headers)
+
+
+async def _as_of(request: AnyRequest, order_id: str, moment: int | datetime) -> Response[Order | None]:
+    gate = gate_of(request)
+    headers = await gate.fresh(request, order_detail, commit_index("orders"), commit_index("payments"))
+    await visible_order(request, order_id)
+    return Response(order_as_of(moment, *await order_commits(gate.history, order_id)), headers=headers)
 
 
 @get("/v1/orders", tags=["orders"])
@@ -196,12 +190,7 @@ async def cancel_order(request: AnyRequest, order_id: PathId, data: Cancellation
     """Cancel an order that has not left the house. Stock and money go back by the checkout."""
     gate = gate_of(request)
     if not request.user.may("staff"):
-        row = await gate.reader.one(ORDER, order_id=order_id)
-        if row is None:
-            await gate.up_to_date(order_detail)  # It may have been placed a moment ago.
-            row = await gate.reader.one(ORDER, order_id=order_id)
-        if row is None or not _may_see(request, row):
-            raise Problem(404, "order_unknown", f"there is no order {order_id}")
+        await visible_order(request, order_id)
     written = await gate.execute(request, gate.key(request), CancelOrder(order_id, data.reason), correlation=order_id)
     if written.events is not None:
         (cancelled,) = _decode_cancelled(written.events)
@@ -241,12 +230,20 @@ async def _products(gate: Gate, skus: set[str]) -> dict[str, ProductRow]:
     return {row.sku: row for row in rows}
 
 
+async def visible_order(request: AnyRequest, order_id: str) -> OrderRow:
+    """The order, as far as who asks may know of it. Raises `Problem` 404."""
+    gate = gate_of(request)
+    row = await gate.reader.one(ORDER, order_id=order_id)
+    if row is None:
+        await gate.up_to_date(order_detail)  # It may have been placed a moment ago.
+        row = await gate.reader.one(ORDER, order_id=order_id)
+    if row is None or not _may_see(request, row):
+        raise Problem(404, "order_unknown", f"there is no order {order_id}")
+    return row
+
+
 def _may_see(request: AnyRequest, row: OrderRow) -> bool:
     return request.user.may("staff") or row.customer_id == request.user.subject
-
-
-def _order(row: OrderRow, lines: list[LineRow], payment: PaymentRow | None) -> Order:
-    return Order(lines=lines, payment=payment, shipment=None, **msgspec.structs.asdict(row))
 
 
 routes = [place_order, get_order, list_orders, cancel_order]

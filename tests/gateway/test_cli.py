@@ -289,9 +289,28 @@ def test_events_and_states_are_printed(system: System, shop: Shop) -> None:
     assert run(system, "events", "orders", "--after", behind).output.splitlines()
     state = run(system, "inspect", "orders", order_id)
     assert json.loads(state.output) == {"aggregate": order_id, "version": 3, "state": {"type": "Paid"}}
+    for as_of, kind in (("1", "Placed"), ("2", "Reserved"), ("3", "Paid"), ("2999-01-01T00:00:00Z", "Paid")):
+        state = run(system, "inspect", "orders", order_id, "--as-of", as_of)
+        assert json.loads(state.output)["state"]["type"] == kind
+    assert run(system, "inspect", "orders", order_id, "--as-of", "4").exit_code == 1
+    assert run(system, "inspect", "orders", order_id, "--as-of", "soon").exit_code == 2
     unknown = run(system, "inspect", "orders", "nothing")
     assert unknown.exit_code == 1
     assert "nothing ever happened" in unknown.output
+
+
+def test_a_timeline_is_printed(system: System, shop: Shop) -> None:
+    order_id = shop.settled(shop.place(shop.product(units=1))["order_id"])["order_id"]
+    shop.system.quiet()
+    printed = run(system, "replay", order_id)
+    assert printed.exit_code == 0
+    for event in ("OrderPlaced", "StockReserved", "PaymentCaptured", "OrderPaid"):
+        assert event in printed.output
+    commits = json.loads(run(system, "replay", order_id, "--json").output)
+    served = shop.http.get(f"/v1/orders/{order_id}/timeline").json()
+    assert commits == served["items"]
+    unknown = run(system, "replay", "nothing")
+    assert (unknown.exit_code, "nothing" in unknown.output) == (1, True)
 
 
 def test_the_doctor_finds_every_log_whole(system: System, shop: Shop) -> None:

@@ -21,6 +21,8 @@ ROUTES = {
     "/v1/orders": {"post", "get"},
     "/v1/orders/{order_id}": {"get"},
     "/v1/orders/{order_id}/cancellation": {"post"},
+    "/v1/orders/{order_id}/timeline": {"get"},
+    "/v1/orders/{order_id}/stream": {"get"},
     "/v1/payments/{order_id}": {"get"},
     "/v1/reports/sales": {"get"},
     "/v1/projections": {"get"},

@@ -28,6 +28,7 @@ from domains.payments.messages import (
     PaymentRequested,
     RefundRequested,
 )
+from projections.commit_index import commit_index
 from projections.files import ReadModelFiles
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary
@@ -208,6 +209,28 @@ CASES = [
     (products, fold_products),
     (stock, fold_stock),
 ]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("stream", list(DOMAINS))
+async def test_the_index_holds_every_commit_where_it_lies(tmp_path: Path, stream: str, seed: int) -> None:
+    batch = await history(stream, seed)
+    with Store.create(commit_index(stream), tmp_path / "commit_index@1.1.db", "memory") as store:
+        store.apply(batch)
+        found = list(store.rows("commit_index"))
+    assert found == sorted(
+        (
+            commit.aggregate,
+            commit.version,
+            block.sequence,
+            offset,
+            commit.id,
+            commit.correlation,
+            rfc3339((commit.occurred_at or block.at).astimezone(UTC)),
+        )
+        for block in batch.blocks
+        for offset, commit in enumerate(block.commits)
+    )
 
 
 async def history(stream: str, seed: int) -> Batch:

@@ -1,0 +1,185 @@
+"""What happened to an order: its timeline over all logs, and a stream of its changes as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import re
+from collections.abc import AsyncGenerator
+from datetime import UTC
+from typing import Annotated
+
+import msgspec
+from litestar import Response, get
+from litestar.params import Parameter
+from litestar.response import ServerSentEvent, ServerSentEventMessage
+from msgspec import Struct
+
+from bus.log import LogUnreachable
+from gateway.gate import AnyRequest, Gate, PathId, gate_of
+from gateway.orders import Order, order_after, order_commits
+from gateway.problems import Problem
+from gateway.routes.orders import visible_order
+from projections.commit_index import commit_index
+from projections.order_detail import order_detail
+from projections.projection import Recorded, timestamp
+
+HEARTBEAT_S = 15.0
+"""How long a stream says nothing at most, so that whoever is between the two ends keeps it open."""
+STREAM_S_MAX = 3_600.0
+"""A stream ends then, and its client comes again, with a token that is still good."""
+EVENT_ID_PATTERN = re.compile(r"(\d{1,18})\.(\d{1,18})")
+
+log = logging.getLogger(__name__)
+
+
+class TimelineCommit(Struct, frozen=True):
+    """A commit that belongs to an order. `cause` is the position of the event that led to it, empty for what came from
+    outside; `events` are as the log holds them."""
+
+    position: str
+    domain: str
+    aggregate: str
+    version: int
+    id: str
+    at: str
+    occurred_at: str
+    actor: str
+    cause: str
+    correlation: str
+    trace: str
+    events: list[object]
+
+
+class Timeline(Struct, frozen=True):
+    order_id: str
+    items: list[TimelineCommit]
+
+
+class Change(Struct, frozen=True):
+    """What happened, and the order after it. The first of a stream has neither domain nor events: it is how things are
+    when it begins. `position` is where the change lies in its log."""
+
+    position: str
+    domain: str
+    events: list[str]
+    order: Order
+
+
+@get("/v1/orders/{order_id:str}/timeline", tags=["orders"])
+async def get_timeline(request: AnyRequest, order_id: PathId) -> Response[Timeline]:
+    """Every commit that the order caused anywhere, in the order of writing."""
+    gate = gate_of(request)
+    headers = await gate.fresh(request, order_detail, *(commit_index(name) for name in gate.logs))
+    await visible_order(request, order_id)
+    found = await gate.history.of_correlation(order_id)
+    return Response(Timeline(order_id, [timeline_commit(name, recorded) for name, recorded in found]), headers=headers)
+
+
+@get("/v1/orders/{order_id:str}/stream", tags=["orders"], media_type="text/event-stream")
+async def stream_order(
+    request: AnyRequest,
+    order_id: PathId,
+    last_event_id: Annotated[
+        str | None, Parameter(header="Last-Event-ID", description="Go on behind this event.")
+    ] = None,
+) -> ServerSentEvent:
+    """Server-sent events: `order` is the order as it is, then each `change` of it or its payment, with the order after
+    it. The id of an event is `<version>.<version of the payment>`; with `Last-Event-ID` the stream goes on behind it,
+    without a gap and without a repeat."""
+    gate = gate_of(request)
+    seen = None if last_event_id is None else _versions(last_event_id)
+    await gate.fresh(request, order_detail, commit_index("orders"), commit_index("payments"))
+    await visible_order(request, order_id)
+    gate.changes.check_room()
+    return ServerSentEvent(_events(gate, order_id, seen))
+
+
+def _versions(event_id: str) -> tuple[int, int]:
+    match = EVENT_ID_PATTERN.fullmatch(event_id)
+    if match is None:
+        detail = f"no event has the id {event_id[:64]}; they look like 3.2"
+        raise Problem(422, "malformed", detail, field="header:Last-Event-ID")
+    return int(match[1]), int(match[2])
+
+
+async def _events(
+    gate: Gate, order_id: str, seen: tuple[int, int] | None
+) -> AsyncGenerator[ServerSentEventMessage, None]:
+    ends_at = asyncio.get_running_loop().time() + STREAM_S_MAX
+    try:
+        with gate.changes.following(("orders", order_id), ("payments", order_id)) as changed:
+            while asyncio.get_running_loop().time() < ends_at:
+                changed.clear()
+                if seen is None or await _anything_new(gate, order_id, *seen):
+                    orders, payments = await order_commits(gate.history, order_id)
+                    if seen is not None:
+                        for change in _changes(orders, payments, *seen):
+                            yield _message("change", change)
+                        seen = max(len(orders), seen[0]), max(len(payments), seen[1])
+                    elif order := order_after(orders, payments):
+                        yield _message("order", Change(_positions(orders, payments), "", [], order))
+                        seen = len(orders), len(payments)
+                try:
+                    async with asyncio.timeout(HEARTBEAT_S):
+                        await changed.wait()
+                except TimeoutError:
+                    yield ServerSentEventMessage(comment="still here")
+    except (LogUnreachable, Problem) as error:  # The client comes again and goes on where it was.
+        log.info("the stream of order %s ends: %s", order_id, error)
+
+
+async def _anything_new(gate: Gate, order_id: str, version: int, of_payment: int) -> bool:
+    new = await asyncio.gather(
+        gate.history.of_aggregate("orders", order_id, after=version),
+        gate.history.of_aggregate("payments", order_id, after=of_payment),
+    )
+    return any(new)
+
+
+def _changes(orders: list[Recorded], payments: list[Recorded], version: int, of_payment: int) -> list[Change]:
+    """What comes behind these versions, by the time of writing, each with the order as it then was."""
+    new = heapq.merge(
+        (("orders", one) for one in orders[version:]),
+        (("payments", one) for one in payments[of_payment:]),
+        key=lambda change: change[1].written_at,
+    )
+    found: list[Change] = []
+    for domain, recorded in new:
+        version, of_payment = version + (domain == "orders"), of_payment + (domain == "payments")
+        order = order_after(orders[:version], payments[:of_payment])
+        if order is not None:
+            events = [type(event).__name__ for event in recorded.commit.events]
+            found.append(Change(f"{domain}={recorded.sequence}", domain, events, order))
+    return found
+
+
+def _message(kind: str, change: Change) -> ServerSentEventMessage:
+    return ServerSentEventMessage(event=kind, id=change.order.tag, data=msgspec.json.encode(change).decode())
+
+
+def _positions(orders: list[Recorded], payments: list[Recorded]) -> str:
+    each = (("orders", orders), ("payments", payments))
+    return ",".join(f"{name}={commits[-1].sequence}" for name, commits in each if commits)
+
+
+def timeline_commit(domain: str, recorded: Recorded) -> TimelineCommit:
+    commit = recorded.commit
+    return TimelineCommit(
+        position=f"{domain}={recorded.sequence}",
+        domain=domain,
+        aggregate=commit.aggregate,
+        version=commit.version,
+        id=commit.id,
+        at=timestamp(recorded.written_at.astimezone(UTC)),
+        occurred_at=timestamp(recorded.at),
+        actor=commit.actor,
+        cause=commit.cause,
+        correlation=commit.correlation,
+        trace=commit.trace,
+        events=commit.events,
+    )
+
+
+routes = [get_timeline, stream_order]

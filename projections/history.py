@@ -1,0 +1,97 @@
+"""What the log itself holds of one aggregate or one conversation, read by the index: just the blocks that hold it.
+
+`folded` shows such commits as a read model would that had seen nothing else, so the past is asked with the queries of
+the present.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from bus.log import Log, LogDamaged
+from projections.commit_index import Place, places_of_aggregate, places_of_correlation
+from projections.feed import Decoder
+from projections.projection import Projection, Recorded, Value
+from projections.reader import Query, Reader, Result
+
+BLOCKS_AT_ONCE = 8
+"""Blocks of up to 512 KiB that are fetched and decoded side by side, by all who ask."""
+
+
+class History:
+    """Reads commits back. Raises `LogUnreachable` when the log cannot be read, `LogDamaged` when a commit is gone."""
+
+    def __init__(self, reader: Reader, logs: Mapping[str, Log], decoders: Mapping[str, Decoder]) -> None:
+        self._reader = reader
+        self._logs = logs
+        self._decoders = decoders
+        self._fetching = asyncio.Semaphore(BLOCKS_AT_ONCE)
+
+    async def of_aggregate(self, log: str, aggregate: str, *, after: int = 0) -> list[Recorded]:
+        """The commits of an aggregate behind version `after`, in their order."""
+        return await self._at(log, await self._reader.all(places_of_aggregate(log), aggregate=aggregate, after=after))
+
+    async def of_correlation(self, correlation: str) -> list[tuple[str, Recorded]]:
+        """Every commit that belongs to it, in whatever log, by the time of writing; in one log in the log's order."""
+        logs = sorted(self._logs)
+        found = await asyncio.gather(*(self._of_correlation(log, correlation) for log in logs))
+        of_all = [(log, one) for log, commits in zip(logs, found, strict=True) for one in commits]
+        return sorted(of_all, key=lambda pair: (pair[1].written_at, pair[0], pair[1].sequence, pair[1].offset))
+
+    async def _of_correlation(self, log: str, correlation: str) -> list[Recorded]:
+        return await self._at(log, await self._reader.all(places_of_correlation(log), correlation=correlation))
+
+    async def _at(self, log: str, places: Sequence[Place]) -> list[Recorded]:
+        offsets: dict[int, list[int]] = {}
+        for place in places:
+            offsets.setdefault(place.sequence, []).append(place.offset)
+        blocks = await asyncio.gather(*(self._commits(log, sequence, of) for sequence, of in offsets.items()))
+        commits = {(one.sequence, one.offset): one for of_block in blocks for one in of_block}
+        return [commits[place.sequence, place.offset] for place in places]
+
+    async def _commits(self, log: str, sequence: int, offsets: list[int]) -> list[Recorded]:
+        async with self._fetching:
+            record = await self._logs[log].get(sequence)
+            if record is None:
+                raise LogDamaged(f"{log} holds nothing at {sequence} any more")
+            try:
+                block = self._decoders[log].decode(record.data)
+            except msgspec.DecodeError as error:
+                raise LogDamaged(f"record {sequence} of {log} is no block that can be read: {error}") from error
+        if max(offsets) >= len(block.commits):
+            raise LogDamaged(f"block {sequence} of {log} holds {len(block.commits)} commits, not what was indexed")
+        return [Recorded(block.commits[offset], sequence, offset, block.at) for offset in offsets]
+
+
+class Folded:
+    """The tables of a read model that has seen some commits only."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def all(self, query: Query[Result], **parameters: Value) -> list[Result]:
+        return [msgspec.convert(dict(row), query.result) for row in self._connection.execute(query.sql, parameters)]
+
+    def one(self, query: Query[Result], **parameters: Value) -> Result | None:
+        rows = self.all(query, **parameters)
+        return rows[0] if rows else None
+
+
+@contextmanager
+def folded(projection: Projection, commits: Iterable[Recorded]) -> Iterator[Folded]:
+    """A read model in memory, of these commits. Takes about a millisecond."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.executescript(projection.schema)
+        for recorded in commits:
+            for sql, row in projection.statements(recorded):
+                connection.execute(sql, row)
+        yield Folded(connection)
+    finally:
+        connection.close()
