@@ -53,6 +53,21 @@ class Commit(Struct, Generic[Event], frozen=True, omit_defaults=True):
     occurred_at: datetime | None = None
 
 
+class EncodedCommit(Struct, frozen=True, omit_defaults=True):
+    """A `Commit` on its way out, field by field: its events are encoded already."""
+
+    id: str
+    aggregate: str
+    version: int
+    events: Raw
+    digest: str = ""
+    actor: str = ""
+    cause: str = ""
+    correlation: str = ""
+    trace: str = ""
+    occurred_at: datetime | None = None
+
+
 class Block(Struct, Generic[Event], frozen=True):
     epoch: str
     at: datetime

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar, Union
 import msgspec
 from msgspec import Raw
 
-from bus.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, BLOCK_HEAD_BYTES, Commit
-from bus.commands import Envelope, Refused
+from bus.blocks import EncodedCommit
+from bus.commands import Refused
 from bus.filling import Decided, Filling, Item
 from bus.states import Known
 from domains.kernel import Domain, Rejected
@@ -34,13 +34,47 @@ class Deciding(Generic[State, Command, Event]):
         Raises `Rejected`, or msgspec's errors for a command that is none.
         """
         envelope, domain = item.envelope, self._domain
-        command: Command = self._decode(envelope.command)
+        if item.command is None:
+            item.command = self._decode(envelope.command)
+        command: Command = item.command  # type: ignore[assignment]  # An item is of any domain's.
         targets = domain.targets(command)
+        if len(targets) > 1:
+            return self._decide_unit(item, command, targets, filling, known)
+        (own,) = targets
+        before = known(own)
+        if envelope.expect is not None and envelope.expect != before.version:
+            raise _other_version(before.version, envelope.expect)
+        events = domain.decide({own: before.state}, command)
+        if not events:
+            filling.waiting.append((item, before.version))
+            return True
+        version = before.version + 1
+        encoded = Raw(_encode(events))
+        commit = _commit(item, own, version, encoded)
+        if not filling.takes(1, len(commit) + 1):
+            return False
+        state = before.state
+        for event in events:
+            state = domain.evolve(state, event)
+        filling.touched[own] = Known(version, state)
+        filling.commits.append(commit)
+        filling.add(item, Decided(item.digest, version, encoded), len(commit) + 1)
+        return True
+
+    def _decide_unit(
+        self,
+        item: Item,
+        command: Command,
+        targets: tuple[str, ...],
+        filling: Filling[State],
+        known: Callable[[str], Known[State]],
+    ) -> bool:
+        """The same for a unit of work over several aggregates: a commit for each that something happens to."""
+        envelope, domain, own = item.envelope, self._domain, targets[0]
         before = {aggregate: known(aggregate) for aggregate in targets}
-        own = targets[0]
         if envelope.expect is not None and envelope.expect != before[own].version:
-            raise Rejected("version_conflict", f"version is {before[own].version}, expected {envelope.expect}")
-        events = domain.decide({aggregate: before[aggregate].state for aggregate in targets}, command)
+            raise _other_version(before[own].version, envelope.expect)
+        events = domain.decide({aggregate: each.state for aggregate, each in before.items()}, command)
         if not events:
             filling.waiting.append((item, before[own].version))
             return True
@@ -49,44 +83,44 @@ class Deciding(Generic[State, Command, Event]):
             grouped.setdefault(domain.owner(event), []).append(event)
         if not grouped[own]:
             del grouped[own]
-        commits = [
-            _encode(_commit(envelope, item.digest, aggregate, before[aggregate].version + 1, grouped[aggregate]))
-            for aggregate in grouped
-        ]
+        encoded = {aggregate: Raw(_encode(its_events)) for aggregate, its_events in grouped.items()}
+        commits = [_commit(item, aggregate, before[aggregate].version + 1, encoded[aggregate]) for aggregate in grouped]
         size = sum(map(len, commits)) + len(commits)
-        if len(commits) > BLOCK_COMMITS_MAX or BLOCK_HEAD_BYTES + size > BLOCK_BYTES_MAX:
-            raise Rejected("command_too_large", f"a command may cause at most {BLOCK_BYTES_MAX} bytes of events")
-        if len(filling.commits) + len(commits) > BLOCK_COMMITS_MAX or filling.size + size > BLOCK_BYTES_MAX:
+        if not filling.takes(len(commits), size):
             return False
         touched: dict[str, Known[State]] = {}
         for aggregate, its_events in grouped.items():
-            version, state = before[aggregate]
+            state = before[aggregate].state
             for event in its_events:
                 state = domain.evolve(state, event)
-            touched[aggregate] = Known(version + 1, state)
-        first = next(iter(grouped))
-        decided = Decided(item.digest, len(filling.commits), touched[first].version, Raw(_encode(grouped[first])))
+            touched[aggregate] = Known(before[aggregate].version + 1, state)
         filling.touched.update(touched)
         filling.commits.extend(commits)
-        filling.size += size
-        filling.decided[envelope.id] = decided
-        filling.waiting.append((item, decided))
+        told = next(iter(grouped))
+        filling.add(item, Decided(item.digest, touched[told].version, encoded[told]), size)
         return True
 
 
-def _commit(envelope: Envelope, digest: str, aggregate: str, version: int, events: list[Event]) -> Commit[Event]:
-    return Commit(
-        id=envelope.id,
-        aggregate=aggregate,
-        version=version,
-        events=events,
-        digest=digest,
-        actor=envelope.actor,
-        cause=envelope.cause,
-        correlation=envelope.correlation,
-        trace=envelope.trace,
-        occurred_at=envelope.occurred_at,
+def _commit(item: Item, aggregate: str, version: int, events: Raw) -> bytes:
+    envelope = item.envelope
+    return _encode(
+        EncodedCommit(
+            envelope.id,
+            aggregate,
+            version,
+            events,
+            item.digest,
+            envelope.actor,
+            envelope.cause,
+            envelope.correlation,
+            envelope.trace,
+            envelope.occurred_at,
+        )
     )
+
+
+def _other_version(version: int, expected: int) -> Rejected:
+    return Rejected("version_conflict", f"version is {version}, expected {expected}")
 
 
 def malformed(error: msgspec.ValidationError) -> Refused:

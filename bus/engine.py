@@ -25,12 +25,12 @@ import msgspec
 from msgspec import Raw
 
 from bus import metrics
-from bus.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, GENESIS, Chain, decoder_of, hash_of, seal
+from bus.blocks import GENESIS, Chain, decoder_of, hash_of, seal
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
 from bus.deciding import Deciding, malformed
 from bus.filling import Decided, Filling, Frame, Item
 from bus.log import Appended, AppendOutcome, Conflict, Log, LogDamaged, LogUnreachable, Uncertain
-from bus.states import Answered, Known, MemoryStates, States, fold_block
+from bus.states import Known, MemoryStates, States, fold_block
 from bus.stored import StoredBlocks
 from domains.kernel import Domain, Rejected
 
@@ -100,8 +100,11 @@ class Engine(Generic[State, Command, Event]):
         """Read the log up to its end. Raises `LogDamaged` when it is not what it was."""
         await self._catch_up()
 
-    def submit(self, frame: Sequence[Envelope]) -> asyncio.Future[list[Answer]]:
-        """Take a frame; the future gives one answer a command, in order, once all of them are definite."""
+    def submit(self, frame: Sequence[Envelope], commands: Sequence[Command] = ()) -> asyncio.Future[list[Answer]]:
+        """Take a frame; the future gives one answer a command, in order, once all of them are definite.
+
+        `commands` are those of the envelopes where the caller, in this process, has them decoded.
+        """
         done: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         if not frame:
             done.set_result([])
@@ -112,7 +115,9 @@ class Engine(Generic[State, Command, Event]):
             done.set_result([Unavailable(code)] * len(frame))
             return done
         waiting = Frame(len(frame), done)
-        self._queue.extend(Item(envelope, waiting, index) for index, envelope in enumerate(frame))
+        queue = self._queue
+        for index, envelope in enumerate(frame):
+            queue.append(Item(envelope, waiting, index, commands[index] if commands else None))
         self._pump()
         return done
 
@@ -147,26 +152,22 @@ class Engine(Generic[State, Command, Event]):
         if self._flight is not None and self._flying is None:
             return  # Catching up: what is known may be stale.
         queue = self._queue
-        while queue and len(self._filling.commits) < BLOCK_COMMITS_MAX and self._filling.size < BLOCK_BYTES_MAX:
-            if not self._take(queue[0]):
-                break
+        while queue and not self._filling.full and self._take(queue[0]):
             queue.popleft()
-        self._waiting.set(len(queue))
         if self._flight is None and self._filling.waiting:
             self._ship()
 
     def _take(self, item: Item) -> bool:
         """Decide one command. False: it does not fit into this block any more."""
         envelope = item.envelope
-        filling = self._filling
-        first = filling.decided.get(envelope.id) or (self._flying and self._flying.decided.get(envelope.id))
-        if first:
-            same = first.digest == item.digest
-            block = filling if envelope.id in filling.decided else self._flying
-            if block is not None:
-                block.waiting.append((item, first if same else _REUSED))
+        filling, flying = self._filling, self._flying
+        if (first := filling.decided.get(envelope.id)) is not None:
+            filling.waiting.append((item, first if first.digest == item.digest else _REUSED))
             return True
-        if answered := self._states.answered(envelope.id):
+        if flying is not None and (first := flying.decided.get(envelope.id)) is not None:
+            flying.waiting.append((item, first if first.digest == item.digest else _REUSED))
+            return True
+        if (answered := self._states.answered(envelope.id)) is not None:
             task = asyncio.get_running_loop().create_task(self._repeat(item, answered))
             self._repeating[task] = item
             task.add_done_callback(self._repeated)
@@ -206,6 +207,7 @@ class Engine(Generic[State, Command, Event]):
     def _ship(self) -> None:
         block, self._filling = self._filling, Filling()
         self._flying = block
+        self._waiting.set(len(self._queue))
         self._flight = asyncio.get_running_loop().create_task(self._fly(block))
         self._flight.add_done_callback(self._landed)
 
@@ -245,8 +247,7 @@ class Engine(Generic[State, Command, Event]):
         if isinstance(outcome, Appended):
             metrics.blocks_appended.labels(self._domain.name).inc()
             self._chain.tips[self._partition] = block_hash
-            answered = ((key, Answered(outcome.sequence, first.offset)) for key, first in block.decided.items())
-            self._states.advance(outcome.sequence, block.touched.items(), answered)
+            self._states.advance(outcome.sequence, block.touched, block.decided)
         return outcome
 
     async def _confirm(self) -> AppendOutcome:
@@ -299,41 +300,39 @@ class Engine(Generic[State, Command, Event]):
     # -- answering ---------------------------------------------------------------------------------------------------
 
     def _answer(self, block: Filling[State], position: int) -> None:
-        counts: dict[str, int] = {}
+        counts = dict.fromkeys(("stored", "repeated", "unchanged", "refused", "unknown"), 0)
         for item, outcome in block.waiting:
             answer: Answer
-            match outcome:
-                case _ if item.doubtful and not block.commits:
-                    answer, kind = Unknown("an earlier attempt may still be stored"), "unknown"
-                case Decided():
-                    kind = "repeated" if outcome.told else "stored"
-                    answer = Stored(position, outcome.version, outcome.events, outcome.told)
-                    outcome.told = True
-                case int():
-                    answer, kind = Unchanged(position, outcome), "unchanged"
-                case Refused():
-                    answer, kind = outcome, "refused"
-                case Unavailable():
-                    answer, kind = outcome, "unavailable"
-            counts[kind] = counts.get(kind, 0) + 1
-            item.answer(answer)
+            if item.doubtful and not block.commits:
+                answer, kind = Unknown("an earlier attempt may still be stored"), "unknown"
+            elif isinstance(outcome, Decided):
+                answer = Stored(position, outcome.version, outcome.events, outcome.told)
+                kind = "repeated" if outcome.told else "stored"
+                outcome.told = True
+            elif isinstance(outcome, int):
+                answer, kind = Unchanged(position, outcome), "unchanged"
+            else:
+                answer, kind = outcome, "refused"
+            counts[kind] += 1
+            item.frame.put(item.index, answer)
         for kind, count in counts.items():
-            metrics.commands_answered.labels(self._domain.name, kind).inc(count)
+            if count:
+                metrics.commands_answered.labels(self._domain.name, kind).inc(count)
 
-    async def _repeat(self, item: Item, answered: Answered) -> None:
+    async def _repeat(self, item: Item, sequence: int) -> None:
         """Give the first answer again, from the log."""
         try:
-            block = await self._stored.get(answered.sequence)
+            block = await self._stored.get(sequence)
         except (LogUnreachable, msgspec.DecodeError) as error:
-            log.warning("block %d cannot be read: %s", answered.sequence, str(error) or type(error).__name__)
+            log.warning("block %d cannot be read: %s", sequence, str(error) or type(error).__name__)
             item.answer(Unknown("log_unreachable"))  # It was stored; what it did cannot be told now.
             return
-        first = block.commits[answered.offset]
+        first = next(commit for commit in block.commits if commit.id == item.envelope.id)
         if first.digest != item.digest:
             item.answer(_REUSED)
             metrics.commands_answered.labels(self._domain.name, "refused").inc()
             return
-        item.answer(Stored(answered.sequence, first.version, Raw(_encode(first.events)), repeated=True))
+        item.answer(Stored(sequence, first.version, Raw(_encode(first.events)), repeated=True))
         metrics.commands_answered.labels(self._domain.name, "repeated").inc()
 
     def _repeated(self, task: asyncio.Task[None]) -> None:

@@ -7,11 +7,15 @@ from typing import Generic, TypeVar
 
 from msgspec import Raw
 
-from bus.blocks import BLOCK_HEAD_BYTES
+from bus.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, BLOCK_HEAD_BYTES
 from bus.commands import Answer, Envelope, Refused, Unavailable, Unknown, digest_of
 from bus.states import Known
+from domains.kernel import Rejected
 
 State = TypeVar("State")
+
+
+_NONE_YET = Unknown("none yet")
 
 
 class Frame:
@@ -20,7 +24,7 @@ class Frame:
     __slots__ = ("answers", "done", "missing")
 
     def __init__(self, size: int, done: asyncio.Future[list[Answer]]) -> None:
-        self.answers: list[Answer | None] = [None] * size
+        self.answers: list[Answer] = [_NONE_YET] * size
         self.missing = size
         self.done = done
 
@@ -28,16 +32,17 @@ class Frame:
         self.answers[index] = answer
         self.missing -= 1
         if not self.missing and not self.done.done():
-            self.done.set_result([a for a in self.answers if a is not None])
+            self.done.set_result(self.answers)
 
 
 class Item:
-    """One command on its way through the engine."""
+    """One command on its way through the engine. `command` is None until it is decoded."""
 
-    __slots__ = ("attempts", "digest", "doubtful", "envelope", "frame", "index")
+    __slots__ = ("attempts", "command", "digest", "doubtful", "envelope", "frame", "index")
 
-    def __init__(self, envelope: Envelope, frame: Frame, index: int) -> None:
+    def __init__(self, envelope: Envelope, frame: Frame, index: int, command: object = None) -> None:
         self.envelope = envelope
+        self.command = command
         self.digest = envelope.digest or digest_of(envelope.command)
         self.frame = frame
         self.index = index
@@ -57,11 +62,10 @@ class Item:
 class Decided:
     """The first answer of a command that is in a block not yet durable: events and version, position to come."""
 
-    __slots__ = ("digest", "events", "offset", "told", "version")
+    __slots__ = ("digest", "events", "told", "version")
 
-    def __init__(self, digest: str, offset: int, version: int, events: Raw) -> None:
+    def __init__(self, digest: str, version: int, events: Raw) -> None:
         self.digest = digest
-        self.offset = offset
         self.version = version
         self.events = events
         self.told = False
@@ -70,12 +74,29 @@ class Decided:
 class Filling(Generic[State]):
     """A block that is being filled: its commits, the states that they lead to, and who waits for it."""
 
-    __slots__ = ("commits", "decided", "size", "touched", "waiting")
+    __slots__ = ("commits", "decided", "full", "size", "touched", "waiting")
 
     def __init__(self) -> None:
         self.commits: list[bytes] = []
         self.size = BLOCK_HEAD_BYTES
+        self.full = False
+        """Something did not fit: what waits goes into the next block."""
         self.touched: dict[str, Known[State]] = {}
         self.decided: dict[str, Decided] = {}
-        self.waiting: list[tuple[Item, Refused | Unavailable | Decided | int]] = []
+        self.waiting: list[tuple[Item, Decided | Refused | int]] = []
         """Each with what it will be told; an int is the version at which nothing had to change."""
+
+    def takes(self, commits: int, size: int) -> bool:
+        """Whether so many more commits fit. Raises `Rejected` when they would not fit into any block."""
+        if len(self.commits) + commits <= BLOCK_COMMITS_MAX and self.size + size <= BLOCK_BYTES_MAX:
+            return True
+        if commits > BLOCK_COMMITS_MAX or BLOCK_HEAD_BYTES + size > BLOCK_BYTES_MAX:
+            raise Rejected("command_too_large", f"a command may cause at most {BLOCK_BYTES_MAX} bytes of events")
+        self.full = True
+        return False
+
+    def add(self, item: Item, decided: Decided, size: int) -> None:
+        """What was decided for an item; its commits and states are in already."""
+        self.size += size
+        self.decided[item.envelope.id] = decided
+        self.waiting.append((item, decided))

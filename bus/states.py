@@ -6,8 +6,10 @@ became durable. `MemoryStates` holds everything in memory and is filled from the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from bus.blocks import Commit
 from bus.log import LogDamaged
@@ -16,41 +18,33 @@ from domains.kernel import Domain
 State = TypeVar("State")
 Command = TypeVar("Command")
 Event = TypeVar("Event")
-KnownState = TypeVar("KnownState", covariant=True)
 
 
-class Known(NamedTuple, Generic[KnownState]):
+class Known(Struct, Generic[State], frozen=True):
     """An aggregate: how many commits it has, and the state that they fold to."""
 
     version: int
-    state: KnownState
-
-
-class Answered(NamedTuple):
-    """Where the first commit of an answered command lies."""
-
-    sequence: int
-    offset: int
+    state: State
 
 
 class States(Protocol[State]):
     """What is durable. Nothing undecided or in flight is ever in here."""
 
+    @property
+    def sequence(self) -> int:
+        """The last block that is in here."""
+        ...
+
     def get(self, aggregate: str) -> Known[State]:
         """The aggregate as of `sequence`; its initial state at version 0 when nothing happened to it."""
         ...
 
-    def answered(self, command_id: str) -> Answered | None: ...
-
-    def advance(
-        self, sequence: int, touched: Iterable[tuple[str, Known[State]]], answered: Iterable[tuple[str, Answered]]
-    ) -> None:
-        """A block became durable."""
+    def answered(self, command_id: str) -> int | None:
+        """The block that holds the first answer of a command."""
         ...
 
-    @property
-    def sequence(self) -> int:
-        """The last block that is in here."""
+    def advance(self, sequence: int, touched: Mapping[str, Known[State]], answered: Iterable[str]) -> None:
+        """A block became durable: the aggregates as it left them, and the commands that it answers."""
         ...
 
 
@@ -60,7 +54,7 @@ class MemoryStates(Generic[State, Command, Event]):
     def __init__(self, domain: Domain[State, Command, Event]) -> None:
         self._domain = domain
         self._known: dict[str, Known[State]] = {}
-        self._answered: dict[str, Answered] = {}
+        self._answered: dict[str, int] = {}
         self._sequence = 0
 
     @property
@@ -74,14 +68,12 @@ class MemoryStates(Generic[State, Command, Event]):
         known = self._known.get(aggregate)
         return Known(0, self._domain.initial(aggregate)) if known is None else known
 
-    def answered(self, command_id: str) -> Answered | None:
+    def answered(self, command_id: str) -> int | None:
         return self._answered.get(command_id)
 
-    def advance(
-        self, sequence: int, touched: Iterable[tuple[str, Known[State]]], answered: Iterable[tuple[str, Answered]]
-    ) -> None:
+    def advance(self, sequence: int, touched: Mapping[str, Known[State]], answered: Iterable[str]) -> None:
         self._known.update(touched)
-        self._answered.update(answered)
+        self._answered.update(dict.fromkeys(answered, sequence))
         self._sequence = sequence
 
 
@@ -90,14 +82,13 @@ def fold_block(
 ) -> None:
     """Apply a block that was read from the log. Raises `LogDamaged` when a commit does not continue its aggregate."""
     touched: dict[str, Known[State]] = {}
-    answered: dict[str, Answered] = {}
-    for offset, commit in enumerate(commits):
-        version, state = touched.get(commit.aggregate) or states.get(commit.aggregate)
-        if commit.version != version + 1:
-            broken = f"{commit.aggregate} goes from version {version} to {commit.version}"
+    for commit in commits:
+        known = touched.get(commit.aggregate) or states.get(commit.aggregate)
+        if commit.version != known.version + 1:
+            broken = f"{commit.aggregate} goes from version {known.version} to {commit.version}"
             raise LogDamaged(f"block {sequence} of {domain.name}: {broken}")
+        state = known.state
         for event in commit.events:
             state = domain.evolve(state, event)
         touched[commit.aggregate] = Known(commit.version, state)
-        answered.setdefault(commit.id, Answered(sequence, offset))
-    states.advance(sequence, touched.items(), answered.items())
+    states.advance(sequence, touched, {commit.id for commit in commits})

@@ -95,7 +95,8 @@ def hosted(
     """A domain of one kind of aggregate, each command about one of them."""
 
     def decide(states: Mapping[str, State], command: Command) -> list[Event]:
-        return decider.decide(states[target(command)], command)
+        (state,) = states.values()
+        return decider.decide(state, command)
 
     return Domain(
         name=decider.name,

@@ -110,11 +110,14 @@ def evolve(order: Order, event: OrderEvent) -> Order:
 
 
 def _placed(command: PlaceOrder) -> OrderPlaced:
-    items_cents = sum(line.unit_price_cents * line.quantity for line in command.lines)
-    freight_cents = sum(line.freight_cents for line in command.lines)
+    items_cents = freight_cents = units = 0
+    for line in command.lines:
+        items_cents += line.unit_price_cents * line.quantity
+        freight_cents += line.freight_cents
+        units += line.quantity
     if items_cents + freight_cents > CENTS_MAX:
         raise Rejected("order_too_large", f"an order is worth at most {CENTS_MAX} cents", "/lines")
-    if sum(line.quantity for line in command.lines) > QUANTITY_MAX:
+    if units > QUANTITY_MAX:
         raise Rejected("order_too_large", f"an order is for at most {QUANTITY_MAX} units", "/lines")
     if command.workflow != "recorded":  # A record may be of an order whose lines or price were lost.
         if not command.lines:
