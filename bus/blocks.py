@@ -103,6 +103,14 @@ def decoder_of(domain: Domain[State, Command, Event]) -> msgspec.json.Decoder[Bl
     return block_decoder(domain.events)  # type: ignore[return-value]  # mypy cannot follow a union made at run time.
 
 
+def read_block(record: Record, decode: Callable[[bytes], Block[Event]]) -> Block[Event]:
+    """The block that a record is. Raises `LogDamaged`."""
+    try:
+        return decode(record.data)
+    except msgspec.DecodeError as error:
+        raise LogDamaged(f"record {record.sequence} is no block that can be read: {error}") from error
+
+
 class Chain:
     """Checks, block by block, that a log continues what was read before. One hash a partition.
 
@@ -119,10 +127,7 @@ class Chain:
 
     def follow(self, record: Record, decode: Callable[[bytes], Block[Event]]) -> Block[Event]:
         """The record's block, if it is one and continues this chain. Raises `LogDamaged`."""
-        try:
-            block = decode(record.data)
-        except msgspec.DecodeError as error:
-            raise LogDamaged(f"record {record.sequence} is no block that can be read: {error}") from error
+        block = read_block(record, decode)
         self.check(record.partition, record.sequence, record.data, block.epoch, block.prev)
         return block
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Generic, TypeVar, Union
 
 import msgspec
@@ -21,6 +22,17 @@ Event = TypeVar("Event")
 _encode = msgspec.json.Encoder().encode
 
 
+class Taken(Enum):
+    """What became of a command that was to be decided."""
+
+    IN = "in"
+    """It is answered with this block."""
+    NO_ROOM = "no room"
+    """It does not fit into this block any more."""
+    NOT_KNOWN = "not known"
+    """An aggregate that it is about has to be loaded first."""
+
+
 class Deciding(Generic[State, Command, Event]):
     """What a domain says to commands, as commits of a block."""
 
@@ -28,8 +40,15 @@ class Deciding(Generic[State, Command, Event]):
         self._domain = domain
         self._decode = msgspec.json.Decoder(Union[domain.commands]).decode  # noqa: UP007  # Made at run time.
 
-    def decide(self, item: Item, filling: Filling[State], known: Callable[[str], Known[State]]) -> bool:
-        """Decide a command on what is known of its aggregates. False: it does not fit into this block any more.
+    def targets(self, item: Item) -> tuple[str, ...]:
+        """The aggregates that an item's command is about. Raises msgspec's errors for a command that is none."""
+        if item.command is None:
+            item.command = self._decode(item.envelope.command)
+        command: Command = item.command  # type: ignore[assignment]  # An item is of any domain's.
+        return self._domain.targets(command)
+
+    def decide(self, item: Item, filling: Filling[State], known: Callable[[str], Known[State] | None]) -> Taken:
+        """Decide a command on what is known of its aggregates.
 
         Raises `Rejected`, or msgspec's errors for a command that is none.
         """
@@ -42,24 +61,26 @@ class Deciding(Generic[State, Command, Event]):
             return self._decide_unit(item, command, targets, filling, known)
         (own,) = targets
         before = known(own)
+        if before is None:
+            return Taken.NOT_KNOWN
         if envelope.expect is not None and envelope.expect != before.version:
             raise _other_version(before.version, envelope.expect)
         events = domain.decide({own: before.state}, command)
         if not events:
             filling.waiting.append((item, before.version))
-            return True
+            return Taken.IN
         version = before.version + 1
         encoded = Raw(_encode(events))
         commit = _commit(item, own, version, encoded)
         if not filling.takes(1, len(commit) + 1):
-            return False
+            return Taken.NO_ROOM
         state = before.state
         for event in events:
             state = domain.evolve(state, event)
         filling.touched[own] = Known(version, state)
         filling.commits.append(commit)
         filling.add(item, Decided(item.digest, version, encoded), len(commit) + 1)
-        return True
+        return Taken.IN
 
     def _decide_unit(
         self,
@@ -67,17 +88,22 @@ class Deciding(Generic[State, Command, Event]):
         command: Command,
         targets: tuple[str, ...],
         filling: Filling[State],
-        known: Callable[[str], Known[State]],
-    ) -> bool:
+        known: Callable[[str], Known[State] | None],
+    ) -> Taken:
         """The same for a unit of work over several aggregates: a commit for each that something happens to."""
         envelope, domain, own = item.envelope, self._domain, targets[0]
-        before = {aggregate: known(aggregate) for aggregate in targets}
+        before: dict[str, Known[State]] = {}
+        for aggregate in targets:
+            found = known(aggregate)
+            if found is None:
+                return Taken.NOT_KNOWN
+            before[aggregate] = found
         if envelope.expect is not None and envelope.expect != before[own].version:
             raise _other_version(before[own].version, envelope.expect)
         events = domain.decide({aggregate: each.state for aggregate, each in before.items()}, command)
         if not events:
             filling.waiting.append((item, before[own].version))
-            return True
+            return Taken.IN
         grouped: dict[str, list[Event]] = {own: []}  # Its own aggregate first: that commit is what the caller is told.
         for event in events:
             grouped.setdefault(domain.owner(event), []).append(event)
@@ -87,7 +113,7 @@ class Deciding(Generic[State, Command, Event]):
         commits = [_commit(item, aggregate, before[aggregate].version + 1, encoded[aggregate]) for aggregate in grouped]
         size = sum(map(len, commits)) + len(commits)
         if not filling.takes(len(commits), size):
-            return False
+            return Taken.NO_ROOM
         touched: dict[str, Known[State]] = {}
         for aggregate, its_events in grouped.items():
             state = before[aggregate].state
@@ -98,7 +124,7 @@ class Deciding(Generic[State, Command, Event]):
         filling.commits.extend(commits)
         told = next(iter(grouped))
         filling.add(item, Decided(item.digest, touched[told].version, encoded[told]), size)
-        return True
+        return Taken.IN
 
 
 def _commit(item: Item, aggregate: str, version: int, events: Raw) -> bytes:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -25,12 +25,12 @@ import msgspec
 from msgspec import Raw
 
 from bus import metrics
-from bus.blocks import GENESIS, Chain, decoder_of, hash_of, seal
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
-from bus.deciding import Deciding, malformed
+from bus.deciding import Deciding, Taken, malformed
 from bus.filling import Decided, Filling, Frame, Item
-from bus.log import Appended, AppendOutcome, Conflict, Log, LogDamaged, LogUnreachable, Uncertain
-from bus.states import Known, MemoryStates, States, fold_block
+from bus.log import Appended, AppendOutcome, Conflict, Log, LogUnreachable, Uncertain
+from bus.partition import Partition
+from bus.states import NEVER, UNSURE, Known, MemoryStates, States, StoreUnreachable
 from bus.stored import StoredBlocks
 from domains.kernel import Domain, Rejected
 
@@ -54,6 +54,7 @@ class EngineLimits:
     repeats_max: int = 64
     """Blocks kept decoded to answer repeated commands."""
     catch_up_retry_s: float = 1.0
+    load_retry_s: float = 0.1
 
 
 class Engine(Generic[State, Command, Event]):
@@ -71,21 +72,23 @@ class Engine(Generic[State, Command, Event]):
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self._domain = domain
-        self._log = log
-        self._partition = partition
         self._states: States[State] = states or MemoryStates(domain)
         self._limits = limits or EngineLimits()
         self._now = now
-        self._progress = progress
+        self._partition = Partition(
+            domain, log, partition, self._states, progress=progress, retry_s=self._limits.catch_up_retry_s
+        )
         self._deciding = Deciding(domain)
-        self._decode_block = decoder_of(domain).decode
-        self._chain = Chain(log.epoch, whole=True)
         self._queue: deque[Item] = deque()
+        self._unknown: deque[Item] = deque()
+        """What waits for states to be loaded; what comes for other aggregates overtakes it."""
+        self._loading: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._waiting = metrics.engine_queue.labels(domain.name)
         self._filling: Filling[State] = Filling()
         self._flying: Filling[State] | None = None
         self._flight: asyncio.Task[None] | None = None
-        self._stored = StoredBlocks(log, self._decode_block, self._limits.repeats_max)
+        self._stored = StoredBlocks(log, self._partition.decode, self._limits.repeats_max)
         self._repeating: dict[asyncio.Task[None], Item] = {}
         self._closed = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -94,11 +97,13 @@ class Engine(Generic[State, Command, Event]):
     @property
     def position(self) -> int:
         """The last block of the partition that is known to be durable."""
-        return self._states.sequence
+        return self._partition.position
 
     async def start(self) -> None:
-        """Read the log up to its end. Raises `LogDamaged` when it is not what it was."""
-        await self._catch_up()
+        """Read the log from where the states stand to its end. Raises `LogDamaged` when it is not what it was."""
+        await self._partition.open()
+        self._keeping = asyncio.get_running_loop().create_task(self._states.keep())
+        self._keeping.add_done_callback(self._kept)
 
     def submit(self, frame: Sequence[Envelope], commands: Sequence[Command] = ()) -> asyncio.Future[list[Answer]]:
         """Take a frame; the future gives one answer a command, in order, once all of them are definite.
@@ -109,7 +114,8 @@ class Engine(Generic[State, Command, Event]):
         if not frame:
             done.set_result([])
             return done
-        if self._closed or len(self._queue) + len(frame) > self._limits.queue_max:
+        waiting_max = self._limits.queue_max - len(self._unknown) - len(frame)
+        if self._closed or len(self._queue) > waiting_max or not self._states.room:
             code = "stopping" if self._closed else "overloaded"
             metrics.commands_answered.labels(self._domain.name, code).inc(len(frame))
             done.set_result([Unavailable(code)] * len(frame))
@@ -132,18 +138,34 @@ class Engine(Generic[State, Command, Event]):
                 task.cancel()
             await asyncio.wait(running)
         self._abandon("stopping")
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
 
     def _running(self) -> set[asyncio.Task[None]]:
-        return {*self._repeating, *([self._flight] if self._flight else [])}
+        return {*self._repeating, *(task for task in (self._flight, self._loading) if task is not None)}
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._halt(error)
+
+    def _halt(self, error: BaseException) -> None:
+        """Stop for good: nothing is written any more, and whoever waits is told."""
+        log.critical("the engine of %s halts: %s", self._partition, error)
+        self._closed = True
+        if not self.failed.done():
+            self.failed.set_exception(error)
+        self._abandon("halted")
 
     def _abandon(self, code: str) -> None:
         """Answer everything that waits for a block."""
         for item, _ in self._flying.waiting if self._flying else ():
             item.answer(Unknown(code))  # It may have been stored: that is for the log to say.
-        for item in (*(item for item, _ in self._filling.waiting), *self._queue):
+        for item in (*(item for item, _ in self._filling.waiting), *self._queue, *self._unknown):
             item.give_up(code)
         self._flying, self._filling = None, Filling()
         self._queue.clear()
+        self._unknown.clear()
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
@@ -154,6 +176,9 @@ class Engine(Generic[State, Command, Event]):
         queue = self._queue
         while queue and not self._filling.full and self._take(queue[0]):
             queue.popleft()
+        if self._unknown and self._loading is None:
+            self._loading = asyncio.get_running_loop().create_task(self._load())
+            self._loading.add_done_callback(self._loaded)
         if self._flight is None and self._filling.waiting:
             self._ship()
 
@@ -167,7 +192,13 @@ class Engine(Generic[State, Command, Event]):
         if flying is not None and (first := flying.decided.get(envelope.id)) is not None:
             flying.waiting.append((item, first if first.digest == item.digest else _REUSED))
             return True
-        if (answered := self._states.answered(envelope.id)) is not None:
+        answered = self._states.answered(envelope.id)
+        if answered == UNSURE and item.looked_up == self._states.forgotten:
+            answered = NEVER
+        if answered == UNSURE:
+            self._unknown.append(item)
+            return True
+        if answered:
             task = asyncio.get_running_loop().create_task(self._repeat(item, answered))
             self._repeating[task] = item
             task.add_done_callback(self._repeated)
@@ -181,7 +212,10 @@ class Engine(Generic[State, Command, Event]):
             metrics.commands_answered.labels(self._domain.name, "contended").inc()
             return True
         try:
-            return self._deciding.decide(item, filling, self._known)
+            taken = self._deciding.decide(item, filling, self._known)
+            if taken is Taken.NOT_KNOWN:
+                self._unknown.append(item)
+            return taken is not Taken.NO_ROOM
         except Rejected as refusal:
             filling.waiting.append((item, Refused(refusal.code, refusal.detail, refusal.field)))
             return True
@@ -196,7 +230,40 @@ class Engine(Generic[State, Command, Event]):
             item.answer(Refused("internal_error", "the command could not be decided; nothing was written"))
             return True
 
-    def _known(self, aggregate: str) -> Known[State]:
+    async def _load(self) -> None:
+        """Load what the commands that wait for it need, in one hop, and decide them next."""
+        items = list(self._unknown)
+        aggregates: set[str] = set()
+        for item in items:
+            with suppress(msgspec.DecodeError):  # It is answered when it is decided.
+                aggregates.update(name for name in self._deciding.targets(item) if self._known(name) is None)
+        ids = {item.envelope.id for item in items if self._states.answered(item.envelope.id) == UNSURE}
+        try:
+            await self._states.load(aggregates, ids)
+        except StoreUnreachable as error:
+            log.warning("%s: %s; trying again", self._partition, error)
+            await asyncio.sleep(self._limits.load_retry_s)
+            now = self._now()
+            for item in items:
+                if item.envelope.deadline < now:
+                    self._unknown.remove(item)
+                    item.give_up("states_unreachable")
+            return
+        for item in items:
+            item.looked_up = self._states.forgotten
+            self._unknown.popleft()
+        self._queue.extendleft(reversed(items))
+
+    def _loaded(self, task: asyncio.Task[None]) -> None:
+        self._loading = None
+        if task.cancelled():
+            return
+        if error := task.exception():
+            self._halt(error)
+            return
+        self._pump()
+
+    def _known(self, aggregate: str) -> Known[State] | None:
         known = self._filling.touched.get(aggregate)
         if known is None and self._flying is not None:
             known = self._flying.touched.get(aggregate)
@@ -216,49 +283,28 @@ class Engine(Generic[State, Command, Event]):
         if flight.cancelled():
             return
         if error := flight.exception():
-            log.critical("the engine of %s/%d halts: %s", self._domain.name, self._partition, error)
-            self._closed = True
-            if not self.failed.done():
-                self.failed.set_exception(error)
-            self._abandon("halted")
+            self._halt(error)
             return
         self._pump()
 
     async def _fly(self, block: Filling[State]) -> None:
         """Make what the answers rest on durable, whatever it takes, and give them; on trouble decide again."""
-        outcome = await (self._append(block) if block.commits else self._confirm())
+        outcome = await (self._append(block) if block.commits else self._partition.confirm())
         match outcome:
             case Appended(sequence):
                 self._flying = None
                 self._answer(block, sequence)
             case Conflict() | Uncertain():
                 kind = "conflict" if isinstance(outcome, Conflict) else "uncertain"
-                log.warning("%s/%d: %s; reading the log again", self._domain.name, self._partition, outcome)
+                log.warning("%s: %s; reading the log again", self._partition, outcome)
                 metrics.append_troubles.labels(self._domain.name, kind).inc()
                 await self._decide_again(block, uncertain=isinstance(outcome, Uncertain) and bool(block.commits))
 
     async def _append(self, block: Filling[State]) -> AppendOutcome:
-        prev = self._chain.tips.get(self._partition, GENESIS)
-        data = seal(self._log.epoch, datetime.fromtimestamp(self._now(), UTC), prev, block.commits)
-        block_hash = hash_of(data)
-        began = time.perf_counter()
-        outcome = await self._log.append(self._partition, data, block_hash, self.position)
-        metrics.append_seconds.labels(self._domain.name).observe(time.perf_counter() - began)
+        outcome = await self._partition.append(block.commits, datetime.fromtimestamp(self._now(), UTC))
         if isinstance(outcome, Appended):
-            metrics.blocks_appended.labels(self._domain.name).inc()
-            self._chain.tips[self._partition] = block_hash
             self._states.advance(outcome.sequence, block.touched, block.decided)
         return outcome
-
-    async def _confirm(self) -> AppendOutcome:
-        """Nothing is to be written, but the answers are final: has another owner written since what they rest on?"""
-        try:
-            if await self._log.head() <= max(self.position, 1):
-                return Appended(self.position)
-            last = await self._log.last(self._partition)
-        except LogUnreachable as error:
-            return Uncertain(str(error))
-        return Appended(self.position) if (last.sequence if last else 0) == self.position else Conflict()
 
     async def _decide_again(self, block: Filling[State], *, uncertain: bool) -> None:
         """Throw away everything uncommitted, put its commands back into the queue, and read what was stored."""
@@ -271,31 +317,10 @@ class Engine(Generic[State, Command, Event]):
         self._flying = None
         self._filling = Filling()
         position = self.position
-        await self._catch_up()
+        await self._partition.catch_up()
         if self.position > position:  # What may still be on its way expects the log as it was: it comes too late.
             for item in self._queue:
                 item.doubtful = False
-
-    async def _catch_up(self) -> None:
-        """Read the partition up to the log's end, until that succeeds."""
-        while True:
-            try:
-                head = await self._log.head()
-                position = self.position
-                if head < position:
-                    raise LogDamaged(f"{self._log.name} ends at {head}, but {position} was read before")
-                async for batch in self._log.read(position, head):
-                    for record in batch:
-                        if record.partition == self._partition:
-                            block = self._chain.follow(record, self._decode_block)
-                            fold_block(self._domain, self._states, record.sequence, block.commits)
-                    self._progress(batch[-1].sequence, head)
-                return
-            except LogUnreachable as error:
-                log.warning(
-                    "%s cannot be read (%s); trying again", self._domain.name, str(error) or type(error).__name__
-                )
-                await asyncio.sleep(self._limits.catch_up_retry_s * random.uniform(0.5, 1.0))
 
     # -- answering ---------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ class Frame:
 class Item:
     """One command on its way through the engine. `command` is None until it is decoded."""
 
-    __slots__ = ("attempts", "command", "digest", "doubtful", "envelope", "frame", "index")
+    __slots__ = ("attempts", "command", "digest", "doubtful", "envelope", "frame", "index", "looked_up")
 
     def __init__(self, envelope: Envelope, frame: Frame, index: int, command: object = None) -> None:
         self.envelope = envelope
@@ -47,6 +47,8 @@ class Item:
         self.frame = frame
         self.index = index
         self.attempts = 0
+        self.looked_up = -1
+        """What `States.forgotten` was when its id was looked up: the look counts for as long as that stays so."""
         self.doubtful = False
         """A block that holds it may still be on its way to the log: until that is fenced off, "nothing was written"
         would be a guess."""

@@ -1,13 +1,13 @@
-"""What an engine knows: the state of every aggregate of its partition, and which commands were answered where.
+"""What an engine knows: the states of its partition's aggregates, and which block answered which command.
 
-`States` is the seam of the state store: the engine asks it for what it needs before it decides, and tells it what
-became durable. `MemoryStates` holds everything in memory and is filled from the log at start.
+`States` is the seam: an engine asks it before it decides, and tells it what became durable. `MemoryStates` keeps all in
+memory and is filled from the log; `OverlaidStates` (`bus/overlay.py`) keeps what a store on disk does not have yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Final, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -19,6 +19,11 @@ State = TypeVar("State")
 Command = TypeVar("Command")
 Event = TypeVar("Event")
 
+NEVER: Final = 0
+"""No block: this command was never answered."""
+UNSURE: Final = -1
+"""It has to be loaded before that can be said."""
+
 
 class Known(Struct, Generic[State], frozen=True):
     """An aggregate: how many commits it has, and the state that they fold to."""
@@ -27,24 +32,56 @@ class Known(Struct, Generic[State], frozen=True):
     state: State
 
 
+class StoreUnreachable(Exception):
+    """What is stored cannot be read at the moment."""
+
+
+class Opened(Struct, frozen=True):
+    """Up to where states are there already: a position of the log, and each partition's last block until then, by its
+    hash."""
+
+    sequence: int = 0
+    tips: dict[int, str] = {}
+
+
 class States(Protocol[State]):
     """What is durable. Nothing undecided or in flight is ever in here."""
 
-    @property
-    def sequence(self) -> int:
-        """The last block that is in here."""
+    async def open(self) -> Opened:
+        """Begin, or begin anew. Raises `StoreUnreachable`, `LogDamaged`."""
         ...
 
-    def get(self, aggregate: str) -> Known[State]:
-        """The aggregate as of `sequence`; its initial state at version 0 when nothing happened to it."""
+    def get(self, aggregate: str) -> Known[State] | None:
+        """The aggregate, in its initial state at version 0 when nothing happened to it; None: load it first."""
         ...
 
-    def answered(self, command_id: str) -> int | None:
-        """The block that holds the first answer of a command."""
+    def answered(self, command_id: str) -> int:
+        """The block that holds the first answer of a command; `NEVER`, or `UNSURE`: load it first."""
         ...
 
-    def advance(self, sequence: int, touched: Mapping[str, Known[State]], answered: Iterable[str]) -> None:
+    async def load(self, aggregates: Collection[str], command_ids: Collection[str]) -> None:
+        """Fetch what `get` and `answered` do not know, in one hop. What is `UNSURE` afterwards was never answered.
+
+        Raises `StoreUnreachable`.
+        """
+        ...
+
+    def advance(self, sequence: int, touched: Mapping[str, Known[State]], answered: Collection[str]) -> None:
         """A block became durable: the aggregates as it left them, and the commands that it answers."""
+        ...
+
+    @property
+    def forgotten(self) -> int:
+        """How often commands were forgotten that have been answered: a look for one is good until it rises."""
+        ...
+
+    @property
+    def room(self) -> bool:
+        """Whether more may become durable, or what is in memory has reached its bound."""
+        ...
+
+    async def keep(self) -> None:
+        """Until cancelled: forget what need not be in memory any more."""
         ...
 
 
@@ -52,38 +89,56 @@ class MemoryStates(Generic[State, Command, Event]):
     """All states in memory; memory grows with the number of aggregates and commands."""
 
     def __init__(self, domain: Domain[State, Command, Event]) -> None:
-        self._domain = domain
+        self._initial = domain.initial
         self._known: dict[str, Known[State]] = {}
         self._answered: dict[str, int] = {}
-        self._sequence = 0
-
-    @property
-    def sequence(self) -> int:
-        return self._sequence
 
     def __len__(self) -> int:
         return len(self._known)
 
+    async def open(self) -> Opened:
+        return Opened()
+
     def get(self, aggregate: str) -> Known[State]:
         known = self._known.get(aggregate)
-        return Known(0, self._domain.initial(aggregate)) if known is None else known
+        return Known(0, self._initial(aggregate)) if known is None else known
 
-    def answered(self, command_id: str) -> int | None:
-        return self._answered.get(command_id)
+    def answered(self, command_id: str) -> int:
+        return self._answered.get(command_id, NEVER)
 
-    def advance(self, sequence: int, touched: Mapping[str, Known[State]], answered: Iterable[str]) -> None:
+    async def load(self, aggregates: Collection[str], command_ids: Collection[str]) -> None:
+        """Everything is here."""
+
+    def advance(self, sequence: int, touched: Mapping[str, Known[State]], answered: Collection[str]) -> None:
         self._known.update(touched)
         self._answered.update(dict.fromkeys(answered, sequence))
-        self._sequence = sequence
+
+    @property
+    def forgotten(self) -> int:
+        return 0
+
+    @property
+    def room(self) -> bool:
+        return True
+
+    async def keep(self) -> None:
+        """Nothing is ever forgotten."""
 
 
 def fold_block(
     domain: Domain[State, Command, Event], states: States[State], sequence: int, commits: list[Commit[Event]]
 ) -> None:
-    """Apply a block that was read from the log. Raises `LogDamaged` when a commit does not continue its aggregate."""
+    """Apply a block that was read from the log; what the states have of it already is left out.
+
+    Every aggregate is loaded. Raises `LogDamaged` when a commit does not continue its own.
+    """
     touched: dict[str, Known[State]] = {}
     for commit in commits:
         known = touched.get(commit.aggregate) or states.get(commit.aggregate)
+        if known is None:  # Evicted since: whoever loads tries again.
+            raise StoreUnreachable(f"{commit.aggregate} is not in memory any more")
+        if commit.version <= known.version:
+            continue  # A store may be ahead of whoever reads the log.
         if commit.version != known.version + 1:
             broken = f"{commit.aggregate} goes from version {known.version} to {commit.version}"
             raise LogDamaged(f"block {sequence} of {domain.name}: {broken}")

@@ -77,6 +77,7 @@ class Domain(Generic[State, Command, Event]):
     name: str
     commands: tuple[type[Command], ...]
     events: tuple[type[Event], ...]
+    states: tuple[type[State], ...]
     targets: Callable[[Command], tuple[str, ...]]
     owner: Callable[[Event], str]
     initial: Callable[[str], State]
@@ -89,6 +90,7 @@ def hosted(
     *,
     commands: tuple[type[Command], ...],
     events: tuple[type[Event], ...],
+    states: tuple[type[State], ...],
     target: Callable[[Command], str],
     owner: Callable[[Event], str],
 ) -> Domain[State, Command, Event]:
@@ -102,6 +104,7 @@ def hosted(
         name=decider.name,
         commands=commands,
         events=events,
+        states=states,
         targets=lambda command: (target(command),),
         owner=owner,
         initial=lambda _: decider.initial,

@@ -25,6 +25,7 @@ from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe,
 from gateway.settings import Settings
 from projections import order_detail, order_summary, products, sales, stock
 from projections import payments as payment_views
+from projections.aggregate_state import aggregate_state
 from projections.commit_index import commit_index
 from projections.projection import Projection
 
@@ -43,6 +44,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     payment_views.payments,
     sales.sales,
     *(commit_index(domain.name) for domain in DOMAINS),
+    *(aggregate_state(domain) for domain in DOMAINS),
 )
 
 

@@ -18,12 +18,14 @@ from bus.control import Reply, serve
 from bus.endpoint import Endpoint
 from bus.engine import Engine
 from bus.jetstream import JetStreamLog
+from bus.overlay import OverlaidStates, nearly_whole
 from bus.processes import PING, observe, relay
 from bus.reactor import Reactor
 from gateway import compose
 from gateway.effects import payments
 from gateway.running import nats_url
 from gateway.settings import Settings
+from projections.aggregate_state import SqliteStateStore
 from projections.worker import REBUILD, ProjectionWorker
 
 Part = Literal["commands", "projections", "processes"]
@@ -53,7 +55,7 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
             logs = await compose.open_logs(client, settings)
             match part:
                 case "commands":
-                    engines = await start_engines(client, logs, stack)
+                    engines = await start_engines(client, logs, settings, stack)
                     _calm_the_collector()
                     running += [asyncio.ensure_future(_halt(engine)) for engine in engines]
                 case "projections":
@@ -71,12 +73,16 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
 
 
 async def start_engines(
-    client: Client, logs: dict[str, JetStreamLog], stack: AsyncExitStack
+    client: Client, logs: dict[str, JetStreamLog], settings: Settings, stack: AsyncExitStack
 ) -> list[Engine[object, object, object]]:
     """An engine and its endpoint for every domain; the stack stops them: no more frames, what waits, the answers."""
 
     async def start(domain: compose.AnyDomain) -> tuple[Engine[object, object, object], Endpoint]:
-        engine = Engine(domain, logs[domain.name], progress=_progress(domain.name))
+        store = SqliteStateStore(domain, settings.read_models)
+        stack.callback(store.close)
+        await nearly_whole(store, logs[domain.name], _progress(domain.name, "stored states"))
+        states = OverlaidStates(domain, store)
+        engine = Engine(domain, logs[domain.name], states=states, progress=_progress(domain.name, "engine"))
         await engine.start()
         endpoint = Endpoint(client, engine, domain.name)
         await endpoint.start()
@@ -156,14 +162,14 @@ async def _pong(_: dict[str, str]) -> Reply:
     return Reply()
 
 
-def _progress(domain: str) -> Callable[[int, int], None]:
-    """Says how far an engine has read, every few seconds."""
+def _progress(domain: str, what: str) -> Callable[[int, int], None]:
+    """Says how far something has read, every few seconds."""
     told = time.monotonic()
 
     def tell(done: int, total: int) -> None:
         nonlocal told
         if time.monotonic() - told > TELL_EVERY_S:
             told = time.monotonic()
-            log.info("the engine of %s has read %d of %d blocks", domain, done, total)
+            log.info("%s of %s: %d of %d blocks read", what, domain, done, total)
 
     return tell

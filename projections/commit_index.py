@@ -6,36 +6,35 @@ that hold them (`projections/history.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import msgspec
 from msgspec import Struct
 
-from projections.projection import Projection, Recorded, Statement, timestamp
+from projections.projection import Projection, Recorded, timestamp
 from projections.reader import Query
 
 CORRELATED_MAX = 1_000
 """Commits of one correlation in one log: an order causes some ten."""
 
-_INSERT = """
-INSERT INTO commit_index VALUES (:aggregate, :version, :sequence, :offset, :id, :correlation, :at)
-"""
 
-
-def _index(recorded: Recorded) -> Iterable[Statement]:
-    commit = recorded.commit
-    yield (
-        _INSERT,
-        {
-            "aggregate": commit.aggregate,
-            "version": commit.version,
-            "sequence": recorded.sequence,
-            "offset": recorded.offset,
-            "id": commit.id,
-            "correlation": commit.correlation,
-            "at": timestamp(recorded.at),
-        },
+def _index(connection: sqlite3.Connection, batch: Sequence[Recorded]) -> None:
+    connection.executemany(
+        "INSERT INTO commit_index VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                recorded.commit.aggregate,
+                recorded.commit.version,
+                recorded.sequence,
+                recorded.offset,
+                recorded.commit.id,
+                recorded.commit.correlation,
+                timestamp(recorded.at),
+            )
+            for recorded in batch
+        ),
     )
 
 
@@ -55,7 +54,7 @@ def commit_index(log: str) -> Projection:
         CREATE INDEX commit_of_id ON commit_index (id);
         """,
         on={},
-        each=_index,
+        batch=_index,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -49,9 +50,10 @@ Handler = str | tuple[str, ...] | Callable[[Fact], Iterable[Statement]]
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A read model. A change of `schema`, `on` or `each` that matters needs a new `version`: then it is built anew.
+    """A read model. A change of `schema`, `on` or `batch` that matters needs a new `version`: then it is built anew.
 
-    `on` says what an event does, `each` what a commit does as such, whatever its events.
+    `on` says what an event does; `batch`, where there is one, what all commits of a batch do, in their order and
+    before that: in one go, with the tables as they are before the batch at hand.
     """
 
     name: str
@@ -59,12 +61,10 @@ class Projection:
     stream: str
     schema: str
     on: Mapping[type, Handler]
-    each: Callable[[Recorded], Iterable[Statement]] | None = None
+    batch: Callable[[sqlite3.Connection, Sequence[Recorded]], None] | None = None
 
     def statements(self, recorded: Recorded) -> Iterator[Statement]:
         """What a commit does to the tables."""
-        if self.each is not None:
-            yield from self.each(recorded)
         commit = recorded.commit
         for event in commit.events:
             handler = self.on.get(type(event))

@@ -96,13 +96,18 @@ class Store:
         connection.execute("BEGIN IMMEDIATE")
         try:
             position = int(connection.execute("SELECT sequence FROM _position").fetchone()[0])
-            events = 0
-            for block in batch.blocks:
-                if block.sequence <= position:
-                    continue
-                for offset, commit in enumerate(block.commits):
-                    events += len(commit.events)
-                    for sql, row in projection.statements(Recorded(commit, block.sequence, offset, block.at)):
+            recorded = [
+                Recorded(commit, block.sequence, offset, block.at)
+                for block in batch.blocks
+                if block.sequence > position
+                for offset, commit in enumerate(block.commits)
+            ]
+            events = sum(len(each.commit.events) for each in recorded)
+            if projection.batch is not None and recorded:
+                projection.batch(connection, recorded)
+            if projection.on:
+                for each in recorded:
+                    for sql, row in projection.statements(each):
                         connection.execute(sql, row)
             if last > position:
                 connection.execute(

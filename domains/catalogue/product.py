@@ -50,6 +50,7 @@ catalogue = hosted(
     products,
     commands=(DefineProduct,),
     events=(ProductDefined, ProductRevised),
+    states=(Unknown, Listed),
     target=lambda command: command.sku,
     owner=lambda event: event.sku,
 )

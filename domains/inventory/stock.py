@@ -228,6 +228,7 @@ inventory: Domain[Stock, InventoryCommand, InventoryEvent] = Domain(
         ItemReleased,
         ItemDispatched,
     ),
+    states=(Shelf, NotReceived, Received, NotReserved, Held, Refused, Released, Dispatched),
     targets=targets,
     owner=owner,
     initial=initial,

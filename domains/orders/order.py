@@ -143,6 +143,7 @@ orders = hosted(
     order,
     commands=(PlaceOrder, ConfirmReservation, ConfirmPayment, ShipOrder, DeliverOrder, CancelOrder),
     events=(OrderPlaced, OrderReserved, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled),
+    states=(Absent, Placed, Reserved, Paid, Shipped, Delivered, Cancelled),
     target=lambda command: command.order_id,
     owner=lambda event: event.order_id,
 )

@@ -151,6 +151,7 @@ payments = hosted(
         PaymentRefunded,
         PaymentRecorded,
     ),
+    states=(Unasked, Requested, Captured, Declined, Refunding, Refunded, Recorded),
     target=lambda command: command.order_id,
     owner=lambda event: event.order_id,
 )

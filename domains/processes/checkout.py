@@ -154,6 +154,7 @@ checkout = hosted(
     process,
     commands=(Observe,),
     events=(CheckoutAdvanced,),
+    states=(Idle, Reserving, Charging, Done, ReservingCancelled, ChargingCancelled, Ended),
     target=lambda command: command.order_id,
     owner=lambda event: event.order_id,
 )

@@ -9,13 +9,13 @@ from datetime import datetime
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bus.announcements import Standings
 from bus.connection import close, connect
 from gateway import compose
+from gateway.cli.tables import show
 from gateway.gate import EPOCH_SEQUENCE
 from gateway.orders import moment_of, up_to
 from gateway.problems import Problem
@@ -27,8 +27,6 @@ from projections.history import History
 from projections.reader import Reader
 
 INDEXED_WITHIN_S = 30.0
-WIDTH = 160
-"""Of a table that goes into a pipe or a file."""
 
 
 @click.command()
@@ -84,10 +82,7 @@ def replay(order_id: str, as_json: bool) -> None:
         to = commit.aggregate.replace(order_id, "it")
         cells = (f"{after_ms:,.1f} ms", commit.position, commit.cause or "-", commit.actor or "-", names)
         table.add_row(*map(Text, cells), Text(f"{to} v{commit.version}"))
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
-    console.print(table)
+    show(table)
 
 
 async def _timeline(settings: Settings, order_id: str) -> list[TimelineCommit]:

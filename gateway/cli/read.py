@@ -21,6 +21,7 @@ from bus.control import ask
 from bus.jetstream import JetStreamLog
 from domains.kernel import ID_PATTERN
 from gateway import compose
+from gateway.cli.tables import show
 from gateway.settings import Settings, from_environment, jwt_secret
 from gateway.tokens import RANKS, Role, Tokens
 from gateway.up import system
@@ -113,7 +114,7 @@ def projections(as_json: bool) -> None:
         table.add_row(
             one.name, str(one.version), one.stream, str(one.sequence), str(one.head), str(lag), one.error or "-"
         )
-    Console().print(table)
+    show(table)
 
 
 async def _standings(settings: Settings) -> list[Standing]:
@@ -160,7 +161,7 @@ def doctor(as_json: bool) -> None:
         table = Table("log", "blocks", "commits", "aggregates", box=None)
         for name, counts in found.items():
             table.add_row(name, *(f"{count:,}" for count in counts.values()))
-        Console().print(table)
+        show(table)
         click.echo("every log is whole")
 
 

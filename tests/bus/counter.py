@@ -106,6 +106,7 @@ def counters(name: str = "counters") -> Domain[int, CounterCommand, CounterEvent
         name=name,
         commands=(Add, Transfer, Scribble, Break),
         events=(Added, Scribbled),
+        states=(int,),
         targets=targets,
         owner=lambda event: event.counter_id,
         initial=lambda _: 0,

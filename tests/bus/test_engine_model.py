@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
@@ -13,12 +15,16 @@ from hypothesis import strategies as st
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unknown, digest_of
 from bus.engine import EngineLimits
 from bus.log import MemoryLog
+from bus.overlay import OverlaidStates
+from bus.states import States
 from tests.bus.counter import (
     LIMIT,
     NEVER_S,
     Add,
     Added,
+    CounterCommand,
     CounterEngine,
+    CounterEvent,
     Transfer,
     answer,
     blocks_of,
@@ -28,6 +34,7 @@ from tests.bus.counter import (
     totals,
 )
 from tests.bus.faults import Fault, FaultyLog
+from tests.bus.projected import INDEX, STATES, Projected
 from tests.bus.waiting import PATIENCE_S, turns
 
 ENGINES = 2
@@ -77,7 +84,23 @@ class Restart:
     engine: int
 
 
-Step = Submit | Settle | HoldUp | TimePasses | Meet | DeliverLate | Restart
+@dataclass(frozen=True)
+class Store:
+    """All is answered, stored states and the index of commits come so many blocks further, and engines forget what is
+    in both."""
+
+    states: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Tidy:
+    """An engine forgets what is stored, whatever is going on."""
+
+    engine: int
+
+
+Step = Submit | Settle | HoldUp | TimePasses | Meet | DeliverLate | Restart | Store | Tidy
 
 amounts = st.sampled_from([0, 1, 7, 400, LIMIT])
 ids = st.integers(0, 14).map(lambda number: f"c{number}")  # Few, so that they come again.
@@ -102,6 +125,16 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(DeliverLate),
     st.builds(Restart, engines),
 )
+stores = st.builds(Store, st.sampled_from([1, 3, 99]), st.sampled_from([1, 3, 99]))
+stored_steps: st.SearchStrategy[Step] = st.one_of(
+    st.builds(Submit, engines, st.lists(envelopes, min_size=1, max_size=6).map(tuple)),
+    stores,
+    st.builds(Restart, engines),
+    stores,
+    st.builds(Submit, engines, st.lists(envelopes, min_size=1, max_size=6).map(tuple)),
+    st.builds(Tidy, engines),
+    steps,
+)
 
 
 @dataclass
@@ -114,6 +147,9 @@ class Run:
     waiting: list[tuple[tuple[Envelope, ...], asyncio.Future[list[Answer]]]] = field(default_factory=list)
     told: list[tuple[Envelope, Answer]] = field(default_factory=list)
     now: float = 0.0
+    projected: Projected | None = None
+    """Where engines find states that they do not keep in memory; None: they keep all."""
+    states: dict[int, OverlaidStates[int, CounterCommand, CounterEvent]] = field(default_factory=dict)
 
     async def perform(self, script: list[Step]) -> None:
         self.ways = [FaultyLog(self.log) for _ in range(ENGINES)]
@@ -126,7 +162,11 @@ class Run:
             await engine.stop()
 
     async def _engine(self, number: int) -> CounterEngine:
-        engine = CounterEngine(counters(), self.ways[number], limits=EngineLimits(attempts_max=5), now=lambda: self.now)
+        states: States[int] | None = None
+        if self.projected is not None:
+            states = self.states[number] = self.projected.states()
+        limits = EngineLimits(attempts_max=5)
+        engine = CounterEngine(counters(), self.ways[number], states=states, limits=limits, now=lambda: self.now)
         await engine.start()
         return engine
 
@@ -149,6 +189,15 @@ class Run:
             case Restart(engine):
                 await self.engines[engine].stop(timeout_s=0.0)
                 self.engines[engine] = await self._engine(engine)
+            case Store(states, index):
+                assert self.projected is not None
+                await self._settle()
+                await self.projected.project(self.log, STATES, states)
+                await self.projected.project(self.log, INDEX, index)
+                for each in self.states.values():
+                    await each.tidy()
+            case Tidy(engine):
+                await self.states[engine].tidy()
 
     async def _settle(self) -> None:
         for way in self.ways:
@@ -166,8 +215,15 @@ def test_whatever_happens_every_command_takes_effect_as_it_was_answered(script: 
     asyncio.run(check(script))
 
 
-async def check(script: list[Step]) -> None:
-    run = Run()
+@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(stored_steps, min_size=1, max_size=30))
+def test_so_it_does_when_engines_keep_only_what_is_not_stored_yet(script: list[Step]) -> None:
+    with TemporaryDirectory() as folder, Projected(Path(folder)) as projected:
+        asyncio.run(check(script, projected))
+
+
+async def check(script: list[Step], projected: Projected | None = None) -> None:
+    run = Run(projected=projected)
     await run.perform(script)
     blocks = await blocks_of(run.log)  # Its chain is checked on the way.
 

@@ -24,14 +24,18 @@ class Written:
         self, *commits: tuple[str, Sequence[CounterEvent]], at: datetime = AT, occurred_at: datetime | None = None
     ) -> int:
         """Append one block; its sequence."""
-        encoded = [
-            msgspec.json.encode(
+        return await self.commits(
+            [
                 Commit(id=f"c{n}", aggregate=aggregate, version=1, events=list(events), occurred_at=occurred_at)
-            )
-            for n, (aggregate, events) in enumerate(commits)
-        ]
-        data = seal(self.log.epoch, at, self.prev, encoded)
-        return await self.bytes(data)
+                for n, (aggregate, events) in enumerate(commits)
+            ],
+            at=at,
+        )
+
+    async def commits(self, commits: Sequence[Commit[CounterEvent]], at: datetime = AT) -> int:
+        """Append one block of these; its sequence."""
+        encoded = [msgspec.json.encode(commit) for commit in commits]
+        return await self.bytes(seal(self.log.epoch, at, self.prev, encoded))
 
     async def bytes(self, data: bytes) -> int:
         """Append what is no block of ours, or a damaged one."""

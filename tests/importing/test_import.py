@@ -65,7 +65,7 @@ async def system(own_broker: EmbeddedBroker, tmp_path: Path) -> AsyncIterator[Sy
             clients.append(await connect(own_broker.url, name))
             stack.push_async_callback(close, clients[-1])
         logs = await compose.open_logs(clients[0], settings)
-        await start_engines(clients[0], logs, stack)
+        await start_engines(clients[0], logs, settings, stack)
         projections = asyncio.create_task(run_projections(clients[0], logs, settings))
         running = System(own_broker, clients[1], logs)
         await running.standings.start()
@@ -211,7 +211,8 @@ async def test_read_models_that_stand_still(own_broker: EmbeddedBroker, reader: 
     async with AsyncExitStack() as stack:
         client = await connect(own_broker.url, "all")
         stack.push_async_callback(close, client)
-        await start_engines(client, await compose.open_logs(client, Settings(data_dir=tmp_path)), stack)
+        settings = Settings(data_dir=tmp_path)
+        await start_engines(client, await compose.open_logs(client, settings), settings, stack)
         standings = Standings(client)
         await standings.start()
         with pytest.raises(ImportFailed, match="all is sent, but the read model products stays at 0 of 2"):

@@ -1,0 +1,60 @@
+"""A filter of keys: says for sure that a key was never seen, or that it may have been (Bloom 1970, with one hash)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+BITS_MIN = 1 << 24
+"""2 MiB."""
+BITS_MAX = 1 << 29
+"""64 MiB; beyond it keys are taken for seen more often, which costs a look where they would be."""
+BITS_A_KEY = 32
+"""At least, when it grows: one key in 32 is then taken for seen although it was not, and with each time that it grew
+one in 64 more."""
+
+
+class Seen:
+    """4 to 8 bytes a key. Lives in one process: its hash is Python's, which differs from process to process."""
+
+    __slots__ = ("_bits", "_keys", "_mask")
+
+    def __init__(self, bits: int = BITS_MIN) -> None:
+        """`bits` is a power of two."""
+        self._bits = bytearray(bits // 8)
+        self._mask = bits - 1
+        self._keys = 0
+
+    def __len__(self) -> int:
+        """How many keys were added; one that was added twice may count twice."""
+        return self._keys
+
+    def __contains__(self, key: str) -> bool:
+        """False: it was never added. True: it may have been."""
+        place = hash(key) & self._mask
+        return bool(self._bits[place >> 3] >> (place & 7) & 1)
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Some at a time: it grows between two calls."""
+        bits, mask, count = self._bits, self._mask, 0
+        for key in keys:
+            place = hash(key) & mask
+            bits[place >> 3] |= 1 << (place & 7)
+            count += 1
+        self._keys += count
+        while self._keys * BITS_A_KEY > self._mask and self._mask + 1 < BITS_MAX:
+            self._double()
+
+    def merge(self, other: Seen) -> None:
+        """Add what another one has seen, which is used up by it."""
+        while self._mask < other._mask:
+            self._double()
+        while other._mask < self._mask:
+            other._double()
+        both = int.from_bytes(self._bits, "little") | int.from_bytes(other._bits, "little")
+        self._bits = bytearray(both.to_bytes(len(self._bits), "little"))
+        self._keys += other._keys
+
+    def _double(self) -> None:
+        """A key lies at the low bits of its hash: with one bit more, at the same place or so many places on."""
+        self._bits = self._bits * 2
+        self._mask = 2 * self._mask + 1
