@@ -3,44 +3,57 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import msgspec
 import uvloop
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from bench import append
+from bench import append, in_flight
 from bench.report import Report
+from bench.rounds import FULL, QUICK, BenchmarkFailed
 
 RESULTS = Path(__file__).parent / "results"
-BENCHMARKS = {"append": append.run}
+BENCHMARKS = {
+    "append": append.run,
+    "in_flight": in_flight.run,
+}
 
 
-@click.command()
-@click.argument("what", type=click.Choice(list(BENCHMARKS)))
-@click.option("--quick", is_flag=True, help="Shorter rounds: under a minute, and noisier.")
+@click.command(
+    help=f"Measure WHAT: {', '.join(BENCHMARKS)}. Exit code 1: a budget does not hold; 2: there are no figures."
+)
+@click.argument("what", type=click.Choice(list(BENCHMARKS)), metavar="WHAT")
+@click.option("--quick", is_flag=True, help="Fewer, shorter rounds: under a minute for all, and noisier.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def main(what: str, quick: bool, as_json: bool) -> None:
-    """Measure WHAT against its baselines, all in one run. Exit code 1: a budget does not hold."""
     said = Console(stderr=True)
-    report = uvloop.run(BENCHMARKS[what](quick=quick, told=said.print if not as_json else lambda line: None))
+
+    def told(line: str) -> None:
+        if said.is_terminal:
+            said.print(line, highlight=False, soft_wrap=True)
+
+    try:
+        report = uvloop.run(BENCHMARKS[what](quick=quick, pace=QUICK if quick else FULL, told=told))
+    except BenchmarkFailed as error:
+        click.echo(f"bench: {error}", err=True)
+        sys.exit(2)
     encoded = msgspec.json.format(msgspec.json.encode(report))
     RESULTS.mkdir(exist_ok=True)
-    kept = RESULTS / f"{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    kept = RESULTS / f"{what}.json"
     kept.write_bytes(encoded + b"\n")
     if as_json:
         click.echo(encoded)
     else:
         _show(report)
-        said.print(f"kept in {kept}")
+        said.print(f"kept in {kept.parent}", highlight=False)
     sys.exit(0 if report.holds else 1)
 
 
 def _show(report: Report) -> None:
-    table = Table("", "rate/s", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms", "n", box=None)
+    table = Table(Column("", no_wrap=True), "rate/s", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms", "n", box=None)
     for each in report.results:
         times = (f"{time:,.3f}" for time in (each.p50_ms, each.p95_ms, each.p99_ms, each.p999_ms))
         table.add_row(each.name, f"{each.rate_per_s:,.0f}", *times, f"{each.n:,}")
@@ -48,8 +61,14 @@ def _show(report: Report) -> None:
     for one in report.budgets:
         wanted = f"{'at most' if one.at_most else 'at least'} {one.wanted:g}"
         budgets.add_row(one.ratio, wanted, f"{one.got:g}", "holds" if one.holds else "does not hold")
-    console = Console()
-    console.print(msgspec.to_builtins(report.environment), table, budgets)
+    console = Console(width=max(100, Console().width))
+    console.print(msgspec.to_builtins(report.environment), table)
+    for name, value in report.figures.items():
+        console.print(f"{name}: {value:,g}", highlight=False)
+    for reason in report.skipped:
+        console.print(f"skipped: {reason}", highlight=False)
+    if report.budgets:
+        console.print(budgets)
 
 
 if __name__ == "__main__":

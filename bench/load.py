@@ -1,0 +1,75 @@
+"""What is appended: commands as a gateway sends them, and the commits that an engine makes of them.
+
+Ids are as random as real ones and no two commands are alike, so that the broker's compression meets what it will meet.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from secrets import token_hex
+
+from msgspec import Raw, Struct
+
+from bus.blocks import Commit
+from bus.commands import Envelope, digest_of, encode
+from domains.inventory.messages import ReceiveStock
+from domains.orders.messages import OrderLine, PlaceOrder
+from domains.orders.order import orders
+
+DEADLINE_S = 3_600.0
+ACTOR = "customer:customer-1"
+
+
+def new_tag() -> str:
+    """What all aggregates of a round begin with, so that they can be counted in the log afterwards."""
+    return token_hex(4)
+
+
+def place_order(tag: str) -> PlaceOrder:
+    line = OrderLine("sku-1", "A product", "a-category", 1, 1_250)
+    return PlaceOrder(f"{tag}{token_hex(8)}", "customer-1", "EUR", (line,))
+
+
+def receive_stock(sku: str, tag: str) -> ReceiveStock:
+    return ReceiveStock(sku, f"{tag}{token_hex(8)}", 1)
+
+
+def envelope(command: Struct, correlation: str) -> Envelope:
+    """A command on its way, with all that the gateway puts around it."""
+    return Envelope(
+        token_hex(16),
+        time.time() + DEADLINE_S,
+        Raw(encode(command)),
+        actor=ACTOR,
+        correlation=correlation,
+        trace=f"00-{token_hex(16)}-{token_hex(8)}-01",
+    )
+
+
+def order_frame(tag: str) -> list[Envelope]:
+    """A frame of one placed order."""
+    command = place_order(tag)
+    return [envelope(command, command.order_id)]
+
+
+def order_commit(tag: str) -> tuple[str, bytes]:
+    """An order's id, and what an engine writes when it is placed."""
+    command = place_order(tag)
+    return command.order_id, commit_of(command, envelope(command, command.order_id))
+
+
+def commit_of(command: PlaceOrder, sent: Envelope) -> bytes:
+    name = command.order_id
+    events = orders.decide({name: orders.initial(name)}, command)
+    digest = digest_of(sent.command)
+    return encode(
+        Commit(sent.id, name, 1, events, digest, actor=sent.actor, correlation=sent.correlation, trace=sent.trace)
+    )
+
+
+def collect_as_workers_do() -> None:
+    """Python's cycle collector as the command workers set it (see `gateway/work.py`)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000)
