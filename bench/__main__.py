@@ -11,7 +11,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
-from bench import append, in_flight
+from bench import append, hot, in_flight
 from bench.report import Report
 from bench.rounds import FULL, QUICK, BenchmarkFailed
 
@@ -19,6 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     "append": append.run,
     "in_flight": in_flight.run,
+    "hot": hot.run,
 }
 
 

@@ -3,7 +3,8 @@
 Each part is a question of its own (`just bench PART`), and runs here in a process of its own, so that none inherits
 the memory of the one before. Their reports become one:
 
-- `in_flight`: rates and times by how much is in flight, beside JetStream, SQLite and PostgreSQL used directly.
+- `in_flight`: rates and times by how much is in flight, beside JetStream, SQLite and PostgreSQL used directly;
+- `hot`: one hot aggregate against many.
 
 Budgets: those of the parts.
 """
@@ -18,7 +19,7 @@ import msgspec
 from bench.report import Report, merged
 from bench.rounds import BenchmarkFailed, Pace, Told
 
-PARTS = ("in_flight",)
+PARTS = ("in_flight", "hot")
 
 
 class PartFailed(BenchmarkFailed):
