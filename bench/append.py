@@ -4,7 +4,10 @@ Each part is a question of its own (`just bench PART`), and runs here in a proce
 the memory of the one before. Their reports become one:
 
 - `in_flight`: rates and times by how much is in flight, beside JetStream, SQLite and PostgreSQL used directly;
-- `hot`: one hot aggregate against many.
+- `hot`: one hot aggregate against many;
+- `nats`: commands from another process;
+- `sync`: with and without fsync;
+- `start`: a cold start.
 
 Budgets: those of the parts.
 """
@@ -19,7 +22,7 @@ import msgspec
 from bench.report import Report, merged
 from bench.rounds import BenchmarkFailed, Pace, Told
 
-PARTS = ("in_flight", "hot")
+PARTS = ("in_flight", "hot", "nats", "sync", "start")
 
 
 class PartFailed(BenchmarkFailed):

@@ -1,0 +1,81 @@
+"""Processes beside the benchmark, on the same cores: started, and ended with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from bench.rounds import BenchmarkFailed
+from bench.server import Server
+from bus.lifetime import die_with_parent
+from gateway.work import Part
+
+STOP_TIMEOUT_S = 10.0
+
+
+class ChildEnded(BenchmarkFailed):
+    """A process beside the benchmark did not live as long as it should."""
+
+
+class Child:
+    def __init__(self, process: subprocess.Popen[bytes], said: Path) -> None:
+        self._process = process
+        self._said = said
+
+    def check(self) -> None:
+        """Raise `ChildEnded`, with its last words, if it has."""
+        if (code := self._process.poll()) is not None:
+            last = self._said.read_text(errors="replace").splitlines()[-1:]
+            raise ChildEnded(f"{self._said.stem} ended with {code}: {' '.join(last)}")
+
+
+@contextmanager
+def child(
+    name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ
+) -> Iterator[Child]:
+    """A process that writes what it says into `folder`."""
+    said = folder / f"{name}.log"
+    with said.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            preexec_fn=partial(die_with_parent, os.getpid()),
+        )
+    try:
+        yield Child(process, said)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def tally_work(part: Part, server: Server) -> Iterator[Child]:
+    """A worker of the product on this server, as `tally up` starts one."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
+    environment = {
+        **inherited,
+        "TALLY_NATS_URL": server.url,
+        "TALLY_REPLICAS": str(server.environment.replicas),
+        "TALLY_DATA_DIR": str(data_folder(server)),
+        "TALLY_LOG_LEVEL": "WARNING",
+    }
+    command = [sys.executable, "-m", "gateway.cli.main", "work", "--part", part]
+    with child(part, command, server.folder, environment) as running:
+        yield running
+
+
+def data_folder(server: Server) -> Path:
+    """Where such workers keep what is theirs."""
+    return server.folder / "data"
