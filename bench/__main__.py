@@ -11,7 +11,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
-from bench import append, cold_start, hot, in_flight, over_nats, sync_modes
+from bench import append, cold_start, hot, in_flight, over_http, over_nats, sync_modes
 from bench.report import Report
 from bench.rounds import FULL, QUICK, BenchmarkFailed
 
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "in_flight": in_flight.run,
     "hot": hot.run,
     "nats": over_nats.run,
+    "http": over_http.run,
     "sync": sync_modes.run,
     "start": cold_start.run,
 }

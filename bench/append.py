@@ -6,6 +6,7 @@ the memory of the one before. Their reports become one:
 - `in_flight`: rates and times by how much is in flight, beside JetStream, SQLite and PostgreSQL used directly;
 - `hot`: one hot aggregate against many;
 - `nats`: commands from another process;
+- `http`: over the whole system;
 - `sync`: with and without fsync;
 - `start`: a cold start.
 
@@ -22,7 +23,7 @@ import msgspec
 from bench.report import Report, merged
 from bench.rounds import BenchmarkFailed, Pace, Told
 
-PARTS = ("in_flight", "hot", "nats", "sync", "start")
+PARTS = ("in_flight", "hot", "nats", "http", "sync", "start")
 
 
 class PartFailed(BenchmarkFailed):

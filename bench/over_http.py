@@ -1,0 +1,193 @@
+"""How much of a web server's rate is left when every POST is on disk before it is answered?
+
+A whole system as `tally up` runs it (broker, workers, provider, gateway with one process), load by wrk on the same
+cores, in rounds that take turns, each only once all that follows from the last (checkouts, read models) is done:
+
+- `http_static`: a POST whose body is decoded and answered with a constant, by the same framework and server;
+- `http_receipts`: `POST /v1/stock/{sku}/receipts`, all on one shelf;
+- `http_orders`: `POST /v1/orders`, while the checkouts of those orders go on.
+
+A quick run has one round, at 256 connections, and no orders. Every answer counted was a success, and what was counted
+is counted again in the log.
+
+Budgets: both >= 0.65x http_static at 256 connections and >= 0.4x at 32.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+from msgspec.structs import replace
+
+from bench import wrk
+from bench.children import child
+from bench.load import new_tag
+from bench.report import Report, Result, budget, environment, line, point, rates, ratio, result
+from bench.rounds import Pace, Round, Told, Way, take_turns
+from bench.server import ALWAYS
+from bench.static_route import PATH
+from bench.stored import aggregates, expect
+from bus.announcements import Standings
+from bus.broker import free_port
+from bus.connection import close, connect
+from bus.jetstream import JetStreamLog
+from domains.inventory.stock import receipt_of
+from gateway import compose
+from gateway.settings import Settings, jwt_secret
+from gateway.tokens import Tokens
+from gateway.up import started
+
+STATIC = "http_static"
+CONNECTIONS = (32, 256)
+SKU = "bench-product"
+UNITS = 1_000_000
+READY_TIMEOUT_S = 20.0
+SETTLE_TIMEOUT_S = 300.0
+STILL_S = 0.5
+"""Logs that did not grow for so long are at rest."""
+
+
+async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
+    with tempfile.TemporaryDirectory(prefix="tallystream-bench-") as name:
+        folder = Path(name)
+        machine = environment(ALWAYS, folder)
+        if not wrk.installed():
+            told("skipped: HTTP: wrk is not installed")
+            return Report("http", machine, [], skipped=["HTTP: wrk is not installed"], quick=quick)
+        async with _static(folder) as static, _shop(folder) as shop:
+            results = await _measure(static, shop, replace(pace, rounds=1) if quick else pace, told, whole=not quick)
+    skipped = ["HTTP at 32 connections, and orders over HTTP: not in a quick run"] if quick else []
+    return _report(Report("http", machine, results, skipped=skipped, quick=quick))
+
+
+async def _measure(static: wrk.Target, shop: _Shop, pace: Pace, told: Told, *, whole: bool) -> list[Result]:
+    results: list[Result] = []
+    for connections in CONNECTIONS if whole else CONNECTIONS[-1:]:
+        ways: dict[str, Way] = {
+            STATIC: partial(shop.only_answered, static, connections),
+            "http_receipts": partial(shop.receive, connections),
+        }
+        if whole:
+            ways["http_orders"] = partial(shop.place, connections)
+        for name, rounds in (await take_turns(ways, pace)).items():
+            durable = name != STATIC  # Only what is on disk belongs among the curves.
+            results.append(point(name, connections, rounds) if durable else result(f"{name}_{connections}", rounds))
+            told(line(results[-1]))
+    return results
+
+
+def _report(measured: Report) -> Report:
+    rate = rates(measured.results)
+    ratios = {
+        f"{each.way}/static_{each.in_flight}": ratio(each.name, f"{STATIC}_{each.in_flight}", rate)
+        for each in measured.results
+        if each.way
+    }
+    budgets = [
+        budget(f"{way}/static_{connections}", wanted, ratios)
+        for way in ("http_receipts", "http_orders")
+        for connections, wanted in ((256, 0.65), (32, 0.4))
+        if f"{way}/static_{connections}" in ratios
+    ]
+    return replace(measured, ratios=ratios, budgets=budgets)
+
+
+class _Shop:
+    """A running system with one product on the shelf, and its logs."""
+
+    def __init__(self, url: str, token: str, logs: dict[str, JetStreamLog], standings: Standings, folder: Path) -> None:
+        self._logs = logs
+        self._standings = standings
+        self._folder = folder
+        receipt = '{"receipt_id": "%s", "quantity": 1}'
+        lines = f'"lines": [{{"sku": "{SKU}", "quantity": 1}}]'
+        order = '{"order_id": "%s", "customer_id": "customer-1", "currency": "EUR", ' + lines + "}"
+        self._receipts = wrk.Target(url, f"/v1/stock/{SKU}/receipts", receipt, token)
+        self._orders = wrk.Target(url, "/v1/orders", order, token)
+
+    async def only_answered(self, target: wrk.Target, connections: int, seconds: float) -> Round:
+        return await wrk.post(target, new_tag(), connections, seconds, self._folder)
+
+    async def receive(self, connections: int, seconds: float) -> Round:
+        tag = new_tag()
+        prefix = receipt_of(SKU, tag)
+        return await self._post(self._receipts, "inventory", tag, prefix, connections, seconds)
+
+    async def place(self, connections: int, seconds: float) -> Round:
+        tag = new_tag()
+        return await self._post(self._orders, "orders", tag, tag, connections, seconds)
+
+    async def _post(
+        self, target: wrk.Target, domain: str, tag: str, prefix: str, connections: int, seconds: float
+    ) -> Round:
+        before = await self._logs[domain].head()
+        done = await wrk.post(target, tag, connections, seconds, self._folder)
+        stored = sum(name.startswith(prefix) for name in await aggregates(self._logs[domain], before))
+        expect(stored, done.n, f"the log {domain}", more_at_most=connections)  # Those that it did not wait for.
+        await self._settle()
+        return done
+
+    async def _settle(self) -> None:
+        """Until no log grows any more and every read model shows all of its log."""
+        before: dict[str, int] = {}
+        async with asyncio.timeout(SETTLE_TIMEOUT_S):
+            while (heads := await self._heads()) != before or not self._shown(heads):
+                before = heads
+                await asyncio.sleep(STILL_S)
+
+    async def _heads(self) -> dict[str, int]:
+        return {name: await log.head() for name, log in self._logs.items()}
+
+    def _shown(self, heads: dict[str, int]) -> bool:
+        for model in compose.PROJECTIONS:
+            latest = self._standings.latest(model.name)
+            if heads[model.stream] > 1 and (latest is None or latest.sequence < heads[model.stream]):
+                return False
+        return True
+
+
+@asynccontextmanager
+async def _shop(folder: Path) -> AsyncIterator[_Shop]:
+    settings = Settings(data_dir=folder / "data", http_port=0, log_level="WARNING")
+    async with started(settings, lambda line: None) as (_, where):
+        token = Tokens(jwt_secret(settings)).issue("admin", "bench")
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=where.http_url, headers=headers, timeout=READY_TIMEOUT_S) as http:
+            product = {"name": "A product", "category": "a-category", "price_cents": 1_250, "currency": "EUR"}
+            (await http.put(f"/v1/products/{SKU}", json=product)).raise_for_status()
+            receipt = {"receipt_id": "all", "quantity": UNITS}
+            (await http.post(f"/v1/stock/{SKU}/receipts", json=receipt)).raise_for_status()
+        client = await connect(where.nats_url, "bench")
+        try:
+            standings = Standings(client)
+            await standings.start()
+            yield _Shop(where.http_url, token, await compose.open_logs(client, settings), standings, folder)
+        finally:
+            await close(client)
+
+
+@asynccontextmanager
+async def _static(folder: Path) -> AsyncIterator[wrk.Target]:
+    port = free_port()
+    with child("static", [sys.executable, "-m", "bench.static_route", str(port)], folder) as process:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while not _listens(port):
+                process.check()
+                await asyncio.sleep(0.1)
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient() as http:
+            (await http.post(url + PATH, json={"order_id": "o-1"})).raise_for_status()
+        yield wrk.Target(url, PATH, '{"order_id": "%s"}')
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
