@@ -11,7 +11,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
-from bench import append, cold_start, hot, in_flight, over_http, over_nats, sync_modes
+from bench import append, cold_start, hot, in_flight, over_http, over_nats, sustained, sync_modes
 from bench.report import Report
 from bench.rounds import FULL, QUICK, BenchmarkFailed
 
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "http": over_http.run,
     "sync": sync_modes.run,
     "start": cold_start.run,
+    "sustained": sustained.run,
 }
 
 

@@ -4,11 +4,8 @@ Each part is a question of its own (`just bench PART`), and runs here in a proce
 the memory of the one before. Their reports become one:
 
 - `in_flight`: rates and times by how much is in flight, beside JetStream, SQLite and PostgreSQL used directly;
-- `hot`: one hot aggregate against many;
-- `nats`: commands from another process;
-- `http`: over the whole system;
-- `sync`: with and without fsync;
-- `start`: a cold start.
+- `hot`: one hot aggregate against many; `nats`: from another process; `http`: over the whole system;
+- `sync`: with and without fsync; `start`: a cold start; `sustained`: a minute, with read models.
 
 Budgets: those of the parts.
 """
@@ -23,7 +20,7 @@ import msgspec
 from bench.report import Report, merged
 from bench.rounds import BenchmarkFailed, Pace, Told
 
-PARTS = ("in_flight", "hot", "nats", "http", "sync", "start")
+PARTS = ("in_flight", "hot", "nats", "http", "sync", "start", "sustained")
 
 
 class PartFailed(BenchmarkFailed):
