@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bench import append, cold_start, hot, in_flight, over_http, over_nats, sustained, sync_modes
+from bench.plot import plots
 from bench.report import Report
 from bench.rounds import FULL, QUICK, BenchmarkFailed
 
@@ -50,6 +51,8 @@ def main(what: str, quick: bool, as_json: bool) -> None:
     RESULTS.mkdir(exist_ok=True)
     kept = RESULTS / f"{what}.json"
     kept.write_bytes(encoded + b"\n")
+    for name, drawing in plots(report).items():
+        (RESULTS / f"{what}-{name}.svg").write_text(drawing)
     if as_json:
         click.echo(encoded)
     else:
