@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
 import click
@@ -43,10 +46,12 @@ def main(what: str, quick: bool, as_json: bool) -> None:
             said.print(line, highlight=False, soft_wrap=True)
 
     try:
-        report = uvloop.run(BENCHMARKS[what](quick=quick, pace=QUICK if quick else FULL, told=told))
+        report = uvloop.run(_until_told_to_end(BENCHMARKS[what](quick=quick, pace=QUICK if quick else FULL, told=told)))
     except BenchmarkFailed as error:
         click.echo(f"bench: {error}", err=True)
         sys.exit(2)
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
     encoded = msgspec.json.format(msgspec.json.encode(report))
     RESULTS.mkdir(exist_ok=True)
     kept = RESULTS / f"{what}.json"
@@ -59,6 +64,14 @@ def main(what: str, quick: bool, as_json: bool) -> None:
         _show(report)
         said.print(f"kept in {kept.parent}", highlight=False)
     sys.exit(0 if report.holds else 1)
+
+
+async def _until_told_to_end(benchmark: Awaitable[Report]) -> Report:
+    """On SIGTERM, too, brokers and databases are stopped and their folders removed: they can hold gigabytes."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await benchmark
 
 
 def _show(report: Report) -> None:

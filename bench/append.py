@@ -13,12 +13,15 @@ Budgets: those of the parts.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from functools import partial
 
 import msgspec
 
 from bench.report import Report, merged
 from bench.rounds import BenchmarkFailed, Pace, Told
+from bus.lifetime import die_with_parent
 
 PARTS = ("in_flight", "hot", "nats", "http", "sync", "start", "sustained")
 
@@ -35,7 +38,9 @@ async def _part(name: str, quick: bool, told: Told) -> Report:
     """Its progress goes to our standard error; its exit code only says whether its budgets hold."""
     told(f"-- {name}")
     command = [sys.executable, "-m", "bench", name, "--json", *(["--quick"] if quick else [])]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, preexec_fn=partial(die_with_parent, os.getpid())
+    )
     said, _ = await process.communicate()
     try:
         return msgspec.json.decode(said, type=Report)

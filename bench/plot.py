@@ -35,8 +35,8 @@ class Panel(NamedTuple):
 
 
 def plots(report: Report) -> dict[str, str]:
-    """Drawings by name; none where there is no curve."""
-    if not any(each.way for each in report.results):
+    """Drawings by name; none where no way has been measured at two points."""
+    if not any(len(curve.points) > 1 for curve in _curves(report.results, lambda each: each.rate_per_s)):
         return {}
 
     def curves(value: Callable[[Result], float]) -> list[Curve]:
@@ -93,10 +93,11 @@ class Axis(NamedTuple):
         """Over positive values. `exact`: a tick at every value; else at 1, 10, 100 and so on around them."""
         found = sorted(set(values))
         if exact:
-            return cls(log10(found[0]), log10(found[-1]) or 1.0, length, found)
-        low, high = floor(log10(found[0])), ceil(log10(found[-1]))
-        high += low == high
-        return cls(low, high, length, [10.0**power for power in range(low, high + 1)])
+            low, high = log10(found[0]), log10(found[-1])
+            return cls(low, high if high > low else low + 1, length, found)
+        first, last = floor(log10(found[0])), ceil(log10(found[-1]))
+        last += first == last
+        return cls(first, last, length, [10.0**power for power in range(first, last + 1)])
 
     def at(self, value: float) -> float:
         return round((log10(value) - self.low) / (self.high - self.low) * self.length, 1)

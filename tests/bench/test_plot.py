@@ -51,8 +51,14 @@ def test_axes_are_logarithmic_and_span_what_is_shown() -> None:
     assert decades.at(1_000) == 300
 
 
-def test_an_axis_of_a_single_value_can_be_drawn() -> None:
-    assert ElementTree.fromstring(draw("a", "b", [Panel("", [Curve("way", [(1, 10.0)])])])).tag == f"{SVG}svg"
+@pytest.mark.parametrize("in_flight", [1, 10, 256])
+def test_an_axis_of_a_single_value_can_be_drawn(in_flight: int) -> None:
+    drawn = draw("a", "b", [Panel("", [Curve("way", [(in_flight, 10.0)])])])
+    assert ElementTree.fromstring(drawn).tag == f"{SVG}svg"
+
+
+def test_a_single_point_is_no_curve() -> None:
+    assert plots(Report("http", MACHINE, [point("http", 256, [Round(1.0, [1.0], 1)])])) == {}
 
 
 @pytest.mark.parametrize("wanted", [[10.0, 10.0, 10.0], [0.0, 99.0, 100.0, 100.0], [5.0, 50.0], []])
