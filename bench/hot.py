@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from bench.baselines.retrying_writers import retrying_writers
 from bench.closed_loop import closed_loop, up_to
-from bench.load import collect_as_workers_do, envelope, new_tag, receive_stock
+from bench.load import collect_as_workers_do, new_tag, receive_stock, sent
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Round, Told, lasting, take_turns
 from bench.server import embedded
@@ -78,8 +78,8 @@ def _receiving(
     async def do(n: int) -> Round:
         tag, before = new_tag(), await log.head()
         commands = [receive_stock(sku, tag) for sku in choose(n)]
-        frames = [[envelope(command, command.sku)] for command in commands]
-        done = await closed_loop(lambda number: engine.submit(frames[number]), IN_FLIGHT, up_to(n))
+        frames = [sent(command, command.sku) for command in commands]
+        done = await closed_loop(lambda number: engine.submit(*frames[number]), IN_FLIGHT, up_to(n))
         receipts = {receipt_of(command.sku, command.receipt_id) for command in commands}
         assert len(receipts) == n
         expect(len(receipts & await aggregates(log, before)), n, "the log inventory")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from bench.closed_loop import closed_loop, up_to
-from bench.load import new_tag, order_frame
+from bench.load import new_tag, sent_order
 from bench.rounds import Round
 from bench.stored import aggregates_stored, expect
 from bus.engine import Engine
@@ -16,14 +16,18 @@ from domains.orders.order import orders
 
 @asynccontextmanager
 async def placing_orders(log: Log) -> AsyncIterator[Callable[[int, int], Awaitable[Round]]]:
-    """An engine on a log, deciding orders: so many, with so many in flight, each a frame of its own."""
+    """An engine on a log, deciding orders: so many, with so many in flight, each a frame of its own.
+
+    Commands are handed over as they are, not as JSON: that is what being in one process means. (Over NATS they are
+    decoded, see `bench/over_nats.py`.)
+    """
     engine = Engine(orders, log)
     await engine.start()
 
     async def do(in_flight: int, n: int) -> Round:
         tag, before = new_tag(), await log.head()
-        frames = [order_frame(tag) for _ in range(n)]
-        done = await closed_loop(lambda number: engine.submit(frames[number]), in_flight, up_to(n))
+        orders_sent = [sent_order(tag) for _ in range(n)]
+        done = await closed_loop(lambda number: engine.submit(*orders_sent[number]), in_flight, up_to(n))
         expect(await aggregates_stored(log, before, tag), n, f"the log {log.name}")
         return done
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import time
 from secrets import token_hex
+from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Raw, Struct
 
@@ -16,6 +17,8 @@ from bus.commands import Envelope, digest_of, encode
 from domains.inventory.messages import ReceiveStock
 from domains.orders.messages import OrderLine, PlaceOrder
 from domains.orders.order import orders
+
+Command = TypeVar("Command", bound=Struct)
 
 DEADLINE_S = 3_600.0
 ACTOR = "customer:customer-1"
@@ -37,20 +40,32 @@ def receive_stock(sku: str, tag: str) -> ReceiveStock:
 
 def envelope(command: Struct, correlation: str) -> Envelope:
     """A command on its way, with all that the gateway puts around it."""
+    encoded = encode(command)
     return Envelope(
         token_hex(16),
         time.time() + DEADLINE_S,
-        Raw(encode(command)),
+        Raw(encoded),
+        digest=digest_of(encoded),
         actor=ACTOR,
         correlation=correlation,
         trace=f"00-{token_hex(16)}-{token_hex(8)}-01",
     )
 
 
-def order_frame(tag: str) -> list[Envelope]:
-    """A frame of one placed order."""
+class Sent(NamedTuple, Generic[Command]):
+    """A frame of one command, and the command as it is: in its own process an engine takes both."""
+
+    frame: tuple[Envelope]
+    commands: tuple[Command]
+
+
+def sent(command: Command, correlation: str) -> Sent[Command]:
+    return Sent((envelope(command, correlation),), (command,))
+
+
+def sent_order(tag: str) -> Sent[PlaceOrder]:
     command = place_order(tag)
-    return [envelope(command, command.order_id)]
+    return sent(command, command.order_id)
 
 
 def order_commit(tag: str) -> tuple[str, bytes]:
@@ -62,9 +77,8 @@ def order_commit(tag: str) -> tuple[str, bytes]:
 def commit_of(command: PlaceOrder, sent: Envelope) -> bytes:
     name = command.order_id
     events = orders.decide({name: orders.initial(name)}, command)
-    digest = digest_of(sent.command)
     return encode(
-        Commit(sent.id, name, 1, events, digest, actor=sent.actor, correlation=sent.correlation, trace=sent.trace)
+        Commit(sent.id, name, 1, events, sent.digest, actor=sent.actor, correlation=sent.correlation, trace=sent.trace)
     )
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from bench.children import Child, tally_work
 from bench.closed_loop import closed_loop, for_seconds
-from bench.load import collect_as_workers_do, new_tag, order_frame
+from bench.load import collect_as_workers_do, new_tag, sent_order
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import WARM_UP_S, Pace, Round, Told
 from bench.server import embedded
@@ -98,7 +98,7 @@ class _Placing:
 
         def place(number: int) -> asyncio.Future[list[Answer]]:
             self._begun = number + 1
-            return self._engine.submit(order_frame(tag))
+            return self._engine.submit(*sent_order(tag))
 
         def more(number: int) -> bool:
             return going(number) and (number % LOOK_EVERY != 0 or _rss_bytes() < rss_max)

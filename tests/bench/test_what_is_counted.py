@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from bench.load import commit_of, new_tag, order_commit, order_frame, place_order
+from bench.load import commit_of, new_tag, order_commit, place_order, sent_order
 from bench.stored import NotStored, aggregates, aggregates_stored, commits_stored, expect
 from bus.blocks import decoder_of
 from bus.commands import Stored
@@ -19,8 +19,8 @@ async def test_a_prepared_commit_is_the_one_that_the_engine_writes() -> None:
     log = MemoryLog("orders")
     engine = Engine(orders, log)
     await engine.start()
-    (sent,) = frame = order_frame("tag")
-    (answer,) = await engine.submit(frame)
+    ((sent,), _) = order = sent_order("tag")
+    (answer,) = await engine.submit(*order)
     assert isinstance(answer, Stored)
     record = await log.get(answer.position)
     assert record is not None
@@ -41,9 +41,9 @@ async def test_the_log_is_asked_what_it_holds() -> None:
     engine = Engine(orders, log)
     await engine.start()
     first, second = new_tag(), new_tag()
-    await engine.submit([sent for _ in range(3) for sent in order_frame(first)])
+    await engine.submit([sent for _ in range(3) for sent in sent_order(first).frame])
     between = await log.head()
-    await engine.submit([sent for _ in range(2) for sent in order_frame(second)])
+    await engine.submit([sent for _ in range(2) for sent in sent_order(second).frame])
     assert await aggregates_stored(log, 0, first) == 3
     assert await aggregates_stored(log, between, first) == 0
     assert await aggregates_stored(log, between, second) == 2
