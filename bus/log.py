@@ -41,13 +41,24 @@ class Conflict(NamedTuple):
     """Somebody else wrote to the partition first; nothing was stored."""
 
 
+class Unstored(NamedTuple):
+    """The log said definitely no, for a reason of its own: nothing was stored, and nothing will be later.
+
+    `reason` is a code: `log_full`, `log_unavailable` (nobody there to take the block) or `log_refused`; `detail` is
+    for people.
+    """
+
+    reason: str
+    detail: str = ""
+
+
 class Uncertain(NamedTuple):
     """Nobody can tell yet whether the block was stored. Read the partition's last block before going on."""
 
     reason: str
 
 
-AppendOutcome = Appended | Conflict | Uncertain
+AppendOutcome = Appended | Conflict | Unstored | Uncertain
 
 
 class Log(Protocol):
@@ -88,9 +99,10 @@ class Log(Protocol):
 class MemoryLog:
     """A log in memory: what the contract tests hold against the server, and what engine tests run on."""
 
-    def __init__(self, name: str, epoch: str = "memory") -> None:
+    def __init__(self, name: str, epoch: str = "memory", bytes_max: int | None = None) -> None:
         self._name = name
         self._epoch = epoch
+        self._bytes_max = bytes_max
         self._records: list[Record] = [Record(1, -1, epoch.encode())]
         self._grown = asyncio.Event()
 
@@ -109,6 +121,8 @@ class MemoryLog:
             return Appended(last.sequence)
         if (last.sequence if last else 0) != expected:
             return Conflict()
+        if self._bytes_max is not None and len(block) + sum(len(each.data) for each in self._records) > self._bytes_max:
+            return Unstored("log_full")
         self._records.append(Record(len(self._records) + 1, partition, block))
         self._grown.set()
         self._grown = asyncio.Event()
