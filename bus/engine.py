@@ -28,7 +28,7 @@ from bus import metrics
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
 from bus.deciding import Deciding, Taken, malformed
 from bus.filling import Decided, Filling, Frame, Item
-from bus.log import Appended, AppendOutcome, Conflict, Log, LogUnreachable, Uncertain
+from bus.log import Appended, AppendOutcome, Conflict, Log, LogUnreachable, Uncertain, Unstored
 from bus.partition import Partition
 from bus.states import NEVER, UNSURE, Known, MemoryStates, States, StoreUnreachable
 from bus.stored import StoredBlocks
@@ -90,6 +90,8 @@ class Engine(Generic[State, Command, Event]):
         self._flight: asyncio.Task[None] | None = None
         self._stored = StoredBlocks(log, self._partition.decode, self._limits.repeats_max)
         self._repeating: dict[asyncio.Task[None], Item] = {}
+        self._refusing = ""
+        """Why the log does not take blocks, as long as it does not."""
         self._closed = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Raises what stopped the engine for good, such as a damaged log."""
@@ -293,12 +295,29 @@ class Engine(Generic[State, Command, Event]):
         match outcome:
             case Appended(sequence):
                 self._flying = None
+                if self._refusing and block.commits:
+                    log.info("%s: the log takes blocks again", self._partition)
+                    self._refusing = ""
                 self._answer(block, sequence)
+            case Unstored(reason):
+                if reason != self._refusing:
+                    log.error("%s: %s; commands are refused", self._partition, outcome)
+                    self._refusing = reason
+                metrics.append_troubles.labels(self._domain.name, "unstored").inc()
+                self._refuse(block, reason)
             case Conflict() | Uncertain():
                 kind = "conflict" if isinstance(outcome, Conflict) else "uncertain"
                 log.warning("%s: %s; reading the log again", self._partition, outcome)
                 metrics.append_troubles.labels(self._domain.name, kind).inc()
                 await self._decide_again(block, uncertain=isinstance(outcome, Uncertain) and bool(block.commits))
+
+    def _refuse(self, block: Filling[State], reason: str) -> None:
+        """Say that the log did not take the block; decide again what was decided on top of it."""
+        for item, _ in block.waiting:
+            item.give_up(reason)
+            metrics.commands_answered.labels(self._domain.name, reason).inc()
+        self._queue.extendleft(reversed([item for item, _ in self._filling.waiting]))
+        self._flying, self._filling = None, Filling()
 
     async def _append(self, block: Filling[State]) -> AppendOutcome:
         outcome = await self._partition.append(block.commits, datetime.fromtimestamp(self._now(), UTC))

@@ -13,7 +13,9 @@ append_seconds = Histogram(
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),
 )
 append_troubles = Counter(
-    "tally_append_troubles_total", "Appends that ended in a conflict or without an answer.", ("domain", "kind")
+    "tally_append_troubles_total",
+    "Appends that ended in a conflict, a refusal or without an answer.",
+    ("domain", "kind"),
 )
 engine_queue = Gauge("tally_engine_queue", "Commands that wait for a block.", ("domain",), multiprocess_mode="livesum")
 reactor_position = Gauge(

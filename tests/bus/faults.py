@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from typing import Literal
 
-from bus.log import AppendOutcome, Log, LogUnreachable, Record, Uncertain
+from bus.log import AppendOutcome, Log, LogUnreachable, Record, Uncertain, Unstored
 
-Fault = Literal["", "ack_lost", "block_lost", "block_late"]
+Fault = Literal["", "ack_lost", "block_lost", "block_late", "block_refused"]
 
 
 class FaultyLog:
@@ -50,6 +50,8 @@ class FaultyLog:
                 case "block_late":
                     self.late.append((partition, block, block_hash, expected))
                     return Uncertain("the block is late")
+                case "block_refused":
+                    return Unstored("log_full")
                 case _:
                     return await self.inside.append(partition, block, block_hash, expected)
         finally:

@@ -555,6 +555,37 @@ async def test_a_command_that_may_have_been_stored_each_time_is_unknown_in_the_e
     await engine.stop()
 
 
+async def test_what_a_log_refuses_is_told_unavailable_at_once_and_the_engine_goes_on(memory: FaultyLog) -> None:
+    memory.faults.append("block_refused")
+    memory.gate.clear()
+    engine = await started(memory)
+    refused = engine.submit([command(Add("a", 5), "c1"), command(Add("a", LIMIT + 1), "c2")])
+    await until_appending(memory)
+    on_top = engine.submit([command(Add("a", 7), "c3")])
+    memory.gate.set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await refused == [Unavailable("log_full")] * 2
+        [given] = await on_top
+        assert isinstance(given, Stored)
+        assert given.version == 1
+        [repeated] = await engine.submit([command(Add("a", 5), "c1")])
+    assert isinstance(repeated, Stored)
+    assert not repeated.repeated
+    assert versions(await blocks_of(memory)) == {"a": [1, 2]}
+    await engine.stop()
+
+
+async def test_what_may_be_stored_already_stays_unknown_when_the_log_refuses_it_then(memory: FaultyLog) -> None:
+    memory.faults.extend(("block_late", "block_refused"))
+    engine = await started(memory)
+    assert isinstance(await answer(engine, command(Add("a", 5), "c1")), Unknown)
+    await memory.deliver_late()
+    again = await answer(engine, command(Add("a", 5), "c1"))
+    assert isinstance(again, Stored)
+    assert versions(await blocks_of(memory)) == {"a": [1]}
+    await engine.stop()
+
+
 async def test_a_log_that_does_not_answer_is_waited_for(memory: FaultyLog) -> None:
     memory.faults.append("block_lost")
     engine = await started(memory, limits=EngineLimits(catch_up_retry_s=0.001))
