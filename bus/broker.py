@@ -39,6 +39,8 @@ class BrokerSettings(Struct, frozen=True):
     password: str
     sync: str = "always"
     """`sync_interval`: anything else than `always` may lose acknowledged writes when the power goes."""
+    file_store_bytes_max: int = 0
+    """What all streams together may take on disk; 0: a share of what is free at the start, see `FILE_STORE_SHARE`."""
 
     @property
     def url(self) -> str:
@@ -66,7 +68,7 @@ def configure(settings: BrokerSettings) -> list[str]:
     store = settings.folder / "jetstream"
     store.mkdir(parents=True, exist_ok=True)
     used = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
-    limit = int((shutil.disk_usage(store).free + used) * FILE_STORE_SHARE)
+    limit = settings.file_store_bytes_max or int((shutil.disk_usage(store).free + used) * FILE_STORE_SHARE)
     config = settings.folder / "nats-server.conf"
     config.touch(mode=0o600)
     config.write_text(

@@ -17,7 +17,17 @@ from nats.js.errors import NotFoundError
 
 from bus.blocks import hash_of
 from bus.connection import still_wanted
-from bus.log import READ_RECORDS_MAX, Appended, AppendOutcome, Conflict, LogDamaged, LogUnreachable, Record, Uncertain
+from bus.log import (
+    READ_RECORDS_MAX,
+    Appended,
+    AppendOutcome,
+    Conflict,
+    LogDamaged,
+    LogUnreachable,
+    Record,
+    Uncertain,
+    Unstored,
+)
 from bus.streams import WRONG_LAST_SEQUENCE, Epoch, ensure_log, log_stream
 
 APPEND_TIMEOUT_S = 2.0
@@ -25,6 +35,15 @@ HEARTBEAT_S = 1.0
 PULL_EXPIRES_S = 30.0
 PULL_BYTES_MAX = 16 * 1024 * 1024
 RETRY_S = 0.1
+
+REFUSED_AT_THE_DOOR = {10002: "log_full", 10054: "log_refused", 10109: "log_refused"}
+"""Error codes of what the server checks before it writes a block or proposes it to its peers: the account's limit, the
+stream's largest message, a sealed stream."""
+REFUSED_BY_ONE = {10023: "log_full"}
+"""Error codes that each replica comes to by itself (the server's own limit): final where there is just one, while of
+several another may have stored the block."""
+STORE_FAILED = 10077
+"""The stream's limit, checked at the door, or a write that went wrong half-way: the stream's last block tells."""
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +64,11 @@ _decode_ack = msgspec.json.Decoder(_PubAck).decode
 class JetStreamLog:
     """One domain's log. Make it with `JetStreamLog.open`, which makes the stream where there is none."""
 
-    def __init__(self, client: Client, name: str, epoch: Epoch) -> None:
+    def __init__(self, client: Client, name: str, epoch: Epoch, replicas: int = 1) -> None:
         self._client = client
         self._name = name
         self._epoch = epoch
+        self._replicas = replicas
         self._manager = client.jetstream(timeout=5)
 
     @classmethod
@@ -63,7 +83,7 @@ class JetStreamLog:
     ) -> JetStreamLog:
         """Raises `StreamMisconfigured`, `LogDamaged`, or the client's errors when no server answers."""
         epoch = await ensure_log(client, log_stream(domain, replicas, storage), partitions)
-        return cls(client, domain, epoch)
+        return cls(client, domain, epoch, replicas)
 
     @property
     def name(self) -> str:
@@ -86,13 +106,18 @@ class JetStreamLog:
                 headers={"Nats-Msg-Id": block_hash, "Nats-Expected-Last-Subject-Sequence": str(expected)},
             )
             ack = _decode_ack(answer.data)
+        except nats.errors.NoRespondersError:
+            return Unstored("log_unavailable", "no stream takes the block")
         except (nats.errors.Error, OSError, msgspec.DecodeError) as error:
             return Uncertain(type(error).__name__)
         if ack.error is None:
             return Appended(ack.seq)  # Also for a duplicate: its sequence is the first one's.
-        if ack.error.err_code not in WRONG_LAST_SEQUENCE:
-            return Uncertain(f"{ack.error.err_code} {ack.error.description}")
-        # An identical block that was stored after all is refused as well (the expectation is checked first).
+        if ack.error.err_code in WRONG_LAST_SEQUENCE:
+            return await self._conflict(partition, block_hash)
+        return await self._refusal(partition, block_hash, ack.error)
+
+    async def _conflict(self, partition: int, block_hash: str) -> AppendOutcome:
+        """An identical block that was stored after all is refused as well: the expectation is checked first."""
         try:
             last = await self.last(partition)
         except LogUnreachable as error:
@@ -100,6 +125,24 @@ class JetStreamLog:
         if last is not None and hash_of(last.data) == block_hash:
             return Appended(last.sequence)
         return Conflict()
+
+    async def _refusal(self, partition: int, block_hash: str, problem: _Problem) -> AppendOutcome:
+        """What another error says: definitely no only where no server can have stored the block."""
+        code, detail = problem.err_code, f"{problem.err_code} {problem.description}"
+        if code in REFUSED_AT_THE_DOOR:
+            return Unstored(REFUSED_AT_THE_DOOR[code], detail)
+        if self._replicas > 1:
+            return Uncertain(detail)
+        if code in REFUSED_BY_ONE:
+            return Unstored(REFUSED_BY_ONE[code], detail)
+        if code == STORE_FAILED:
+            try:
+                last = await self.last(partition)
+            except LogUnreachable as error:
+                return Uncertain(str(error))
+            if last is None or hash_of(last.data) != block_hash:
+                return Unstored("log_full", detail)
+        return Uncertain(detail)
 
     async def last(self, partition: int) -> Record | None:
         try:

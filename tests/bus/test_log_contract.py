@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import msgspec
 import pytest
 from nats.aio.client import Client
-from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy
 
 from bus.blocks import hash_of
-from bus.broker import BrokerSettings, EmbeddedBroker, configure
+from bus.broker import BrokerSettings, EmbeddedBroker, configure, free_port
 from bus.connection import close, connect
 from bus.jetstream import JetStreamLog
-from bus.log import Appended, Conflict, Log, LogDamaged, LogUnreachable, Record, Uncertain
+from bus.log import Appended, Conflict, Log, LogDamaged, LogUnreachable, MemoryLog, Record, Uncertain, Unstored
 from bus.streams import StreamMisconfigured, ensure_log, log_stream
 from tests.bus.waiting import PATIENCE_S, turns
 
@@ -184,6 +189,39 @@ async def test_a_reader_that_is_cancelled_at_any_moment_ends(log: Log) -> None:
             await following.stop()
 
 
+@pytest.fixture(params=["memory", "jetstream"])
+async def small_log(request: pytest.FixtureRequest, broker: EmbeddedBroker, unique: str) -> AsyncIterator[Log]:
+    """A log that holds 100,000 bytes at most."""
+    if request.param == "memory":
+        yield MemoryLog(unique, bytes_max=100_000)
+        return
+    client = await connect(broker.url, "small")
+    yield await limited(client, unique, max_bytes=100_000)
+    await close(client)
+
+
+async def limited(client: Client, name: str, **limits: object) -> JetStreamLog:
+    """A log on a stream with limits that ours do not have."""
+    await client.jetstream().add_stream(log_stream(name).evolve(**limits))
+    return await JetStreamLog.open(client, name)
+
+
+def noise(size: int) -> bytes:
+    """Bytes that no compression makes fewer."""
+    return random.Random(size).randbytes(size)
+
+
+async def test_a_full_log_says_definitely_no_and_goes_on_with_what_fits(small_log: Log) -> None:
+    first = await append(small_log, noise(60_000), 0)
+    for data in (noise(60_001), noise(60_002)):
+        outcome = await small_log.append(0, data, hash_of(data), first)
+        assert isinstance(outcome, Unstored)
+        assert outcome.reason == "log_full"
+    assert await small_log.head() == first
+    assert await append(small_log, noise(1_000), first) == first + 1
+    assert [len(record.data) for record in await read(small_log)] == [60_000, 1_000]
+
+
 # -- on the server only ------------------------------------------------------------------------------------------------
 
 
@@ -271,7 +309,7 @@ async def own_log(
 async def insist(log: Log, data: bytes, expected: int) -> int:
     """Append the same block until it is known to be stored."""
     async with asyncio.timeout(PATIENCE_S):
-        while isinstance(outcome := await log.append(0, data, hash_of(data), expected), Uncertain):
+        while isinstance(outcome := await log.append(0, data, hash_of(data), expected), Uncertain | Unstored):
             continue
     assert isinstance(outcome, Appended)
     return outcome.sequence
@@ -305,10 +343,39 @@ async def test_an_append_to_a_killed_broker_is_uncertain_and_is_settled_once_aft
     assert [record.data for record in await read(own_log)] == [b"before", b"during"]
 
 
-async def test_a_full_store_is_no_acknowledgement(client: Client, unique: str) -> None:
-    """Whatever the server answers but a sequence, nobody is told that the block is on disk."""
-    await client.jetstream().add_stream(StreamConfig(**{**log_stream(unique).__dict__, "max_bytes": 100_000}))
+async def test_no_stream_no_block(client: Client, unique: str) -> None:
+    """Nobody took it, which the server says at once: nothing to be in doubt about."""
     log = await JetStreamLog.open(client, unique)
-    outcome = await log.append(0, bytes(200_000), hash_of(bytes(200_000)), 0)
-    assert isinstance(outcome, Uncertain)
+    await append(log, b"one", 0)
+    await client.jetstream().delete_stream(unique)
+    outcome = await log.append(0, b"two", hash_of(b"two"), 2)
+    assert isinstance(outcome, Unstored)
+    assert outcome.reason == "log_unavailable"
+
+
+async def test_a_block_that_the_stream_does_not_take_is_definitely_not_stored(client: Client, unique: str) -> None:
+    log = await limited(client, unique, max_msg_size=1_000)
+    outcome = await log.append(0, noise(2_000), hash_of(noise(2_000)), 0)
+    assert isinstance(outcome, Unstored)
+    assert outcome.reason == "log_refused"
     assert await log.head() == 1
+
+
+async def test_a_full_store_refuses_blocks_until_there_is_room_again(tmp_path: Path, unique: str) -> None:
+    """As when the disk is 80 % full. A larger limit is taken up by the server while it runs."""
+    small = BrokerSettings(tmp_path / "broker", free_port(), "password", file_store_bytes_max=1_000_000)
+    with EmbeddedBroker(small) as broker:
+        client = await connect(broker.url, "full")
+        log = await JetStreamLog.open(client, unique)
+        last = await append(log, noise(500_000), 0)
+        last = await append(log, noise(500_001), last)
+        for data in (noise(400_000), b"small"):
+            outcome = await log.append(0, data, hash_of(data), last)
+            assert isinstance(outcome, Unstored)
+            assert outcome.reason == "log_full"
+        assert await log.head() == last
+        configure(msgspec.structs.replace(small, file_store_bytes_max=10_000_000))
+        os.kill(broker.pid, signal.SIGHUP)
+        assert await insist(log, b"small", last) == last + 1
+        assert [len(record.data) for record in await read(log)] == [500_000, 500_001, 5]
+        await close(client)
