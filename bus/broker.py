@@ -33,10 +33,20 @@ class BrokerFailed(Exception):
     """The nats-server ended or did not become ready."""
 
 
+class Routes(Struct, frozen=True):
+    """How a server of a cluster is reached by its peers: its own port and everybody's, all on loopback."""
+
+    port: int
+    ports: tuple[int, ...]
+
+
 class BrokerSettings(Struct, frozen=True):
     folder: Path
     port: int
     password: str
+    name: str = "tallystream"
+    """Servers of a cluster need one each."""
+    routes: Routes | None = None
     sync: str = "always"
     """`sync_interval`: anything else than `always` may lose acknowledged writes when the power goes."""
     file_store_bytes_max: int = 0
@@ -45,6 +55,11 @@ class BrokerSettings(Struct, frozen=True):
     @property
     def url(self) -> str:
         return f"nats://tally:{self.password}@127.0.0.1:{self.port}"
+
+    @property
+    def system_url(self) -> str:
+        """The system account, which may ask servers how they are configured, and sees no streams."""
+        return f"nats://system:{self.password}@127.0.0.1:{self.port}"
 
 
 def binary() -> Path:
@@ -74,11 +89,12 @@ def configure(settings: BrokerSettings) -> list[str]:
     config.write_text(
         f"""# Written by tally at every start.
 listen: "127.0.0.1:{settings.port}"
-server_name: "tallystream"
+server_name: "{settings.name}"
 max_payload: {MAX_PAYLOAD_BYTES}
 write_deadline: "5s"
-authorization {{ user: "tally", password: "{settings.password}" }}
-jetstream {{
+authorization {{ users: [{{ user: "tally", password: "{settings.password}" }}] }}
+accounts {{ $SYS {{ users: [{{ user: "system", password: "{settings.password}" }}] }} }}
+{_cluster(settings)}jetstream {{
   store_dir: {msgspec.json.encode(str(store)).decode()}
   sync_interval: {settings.sync}
   max_file_store: {limit}
@@ -87,6 +103,19 @@ jetstream {{
 """
     )
     return [str(binary()), "-c", str(config)]
+
+
+def _cluster(settings: BrokerSettings) -> str:
+    if settings.routes is None:
+        return ""
+    routes = ", ".join(f'"nats://route:{settings.password}@127.0.0.1:{port}"' for port in settings.routes.ports)
+    return f"""cluster {{
+  name: "tallystream"
+  listen: "127.0.0.1:{settings.routes.port}"
+  authorization {{ user: "route", password: "{settings.password}", timeout: 2 }}
+  routes: [{routes}]
+}}
+"""
 
 
 def listening(port: int) -> bool:

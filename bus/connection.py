@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
+from typing import TypedDict
+from urllib.parse import unquote, urlsplit
 
 import nats
 from nats.aio.client import Client
@@ -13,9 +14,15 @@ from nats.aio.client import Client
 CONNECT_TIMEOUT_S = 10.0
 PENDING_BYTES_MAX = 8 * 1024 * 1024
 
-__all__ = ["BrokerUnreachable", "Client", "close", "connect", "without_secrets"]
+__all__ = ["BrokerUnreachable", "Client", "close", "connect", "servers_of", "without_secrets"]
 
 log = logging.getLogger(__name__)
+
+
+class _Credentials(TypedDict, total=False):
+    user: str
+    password: str
+    token: str
 
 
 class BrokerUnreachable(Exception):
@@ -25,7 +32,10 @@ class BrokerUnreachable(Exception):
 async def connect(
     url: str, name: str, *, timeout_s: float = CONNECT_TIMEOUT_S, closed: Callable[[], None] | None = None
 ) -> Client:
-    """Connect, or raise `BrokerUnreachable`. A connection that closes for good calls `closed`, once."""
+    """Connect to a server, or to one of several, comma-separated; or raise `BrokerUnreachable`.
+
+    A connection that closes for good calls `closed`, once. When a server goes the connection moves to the next.
+    """
 
     async def on_error(error: Exception) -> None:
         log.warning("nats: %s", str(error) or type(error).__name__)
@@ -48,8 +58,9 @@ async def connect(
             # The client retries a dead server for long, whatever its own timeouts say: bound it from outside.
             async with asyncio.timeout_at(deadline):
                 await client.connect(
-                    url,
+                    servers_of(url),
                     name=name,
+                    **_credentials(url),
                     connect_timeout=2,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
@@ -93,5 +104,25 @@ def still_wanted() -> None:
 
 
 def without_secrets(url: str) -> str:
+    return ",".join(_bare(each) for each in servers_of(url))
+
+
+def servers_of(url: str) -> list[str]:
+    """The URL of each server, of one or of several that are comma-separated."""
+    return [each.strip() for each in url.split(",") if each.strip()]
+
+
+def _bare(url: str) -> str:
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.hostname else url
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else url
+
+
+def _credentials(url: str) -> _Credentials:
+    """Those of the first server for all of them: a cluster names its other servers to the client, without any."""
+    parts = urlsplit(servers_of(url)[0])
+    if parts.username is None:
+        return {}
+    if parts.password is None:
+        return {"token": unquote(parts.username)}
+    return {"user": unquote(parts.username), "password": unquote(parts.password)}

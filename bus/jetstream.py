@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RawStreamMsg, StorageType
 from nats.js.errors import NotFoundError
+from nats.js.manager import JetStreamManager
 
 from bus.blocks import hash_of
 from bus.connection import still_wanted
@@ -42,6 +43,9 @@ stream's largest message, a sealed stream."""
 REFUSED_BY_ONE = {10023: "log_full"}
 """Error codes that each replica comes to by itself (the server's own limit): final where there is just one, while of
 several another may have stored the block."""
+LEASE_S = 3.0
+"""For how long a leader that has heard from most replicas is surely the only one: they wait 4 s before they elect
+another. One that has not may be a former leader, cut off, whose end of the log is not the end any more."""
 STORE_FAILED = 10077
 """The stream's limit, checked at the door, or a write that went wrong half-way: the stream's last block tells."""
 
@@ -152,8 +156,7 @@ class JetStreamLog:
             return None
 
     async def head(self) -> int:
-        with _reachable():
-            return (await self._manager.stream_info(self._name)).state.last_seq
+        return await _head(self._manager, self._name)
 
     async def get(self, sequence: int) -> Record | None:
         if sequence < 2:
@@ -178,7 +181,7 @@ class JetStreamLog:
                         yield batch
                     if until is not None and position >= until:
                         return
-            except (nats.errors.Error, OSError) as error:
+            except (nats.errors.Error, OSError, LogUnreachable) as error:
                 log.info(
                     "reader of %s at %d starts again: %s", self._name, position, str(error) or type(error).__name__
                 )
@@ -207,7 +210,7 @@ class _Pull:
         self._consumer = ""
 
     async def start(self) -> None:
-        head = (await self._manager.stream_info(self._stream)).state.last_seq
+        head = await _head(self._manager, self._stream)
         if head < self._position:
             raise LogDamaged(f"{self._stream} ends at {head}, but {self._position} was read before: records are gone")
 
@@ -305,6 +308,17 @@ def _reachable() -> Iterator[None]:
         raise
     except (nats.errors.Error, OSError) as error:
         raise LogUnreachable(str(error) or type(error).__name__) from error
+
+
+async def _head(manager: JetStreamManager, stream: str) -> int:
+    """The last sequence, from a leader that surely leads. Raises `LogUnreachable`."""
+    with _reachable():
+        info = await manager.stream_info(stream)
+    peers = (info.cluster and info.cluster.replicas) or []
+    heard = sum(0 < (peer.active or 0) < LEASE_S * 1e9 for peer in peers)
+    if peers and 1 + heard <= (1 + len(peers)) // 2:
+        raise LogUnreachable(f"who leads {stream} has not heard from most of its replicas")
+    return info.state.last_seq
 
 
 def _record(message: RawStreamMsg) -> Record:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 import msgspec
+import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StoreCompression, StreamConfig
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
 from bus.blocks import BLOCK_BYTES_MAX
+from bus.connection import BrokerUnreachable, still_wanted
 from bus.log import LogDamaged
 
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """Error codes of a failed expectation; the second is what clusters answer."""
 STREAM_NAME_IN_USE = 10058
+NO_PEERS = 10005
+"""Too few servers are there at the moment: some of a cluster may still be starting."""
+ENSURE_TIMEOUT_S = 20.0
+"""A cluster that has just started or has lost a server elects leaders first, which takes it a few seconds."""
+ENSURE_REQUEST_S = 2.0
+ENSURE_AGAIN_S = 0.1
 
 
 class Epoch(Struct, frozen=True):
@@ -69,26 +78,49 @@ _RELIED_ON = (
 async def ensure_log(client: Client, config: StreamConfig, partitions: int = 1) -> Epoch:
     """Make the stream if it is not there, check it if it is, and return its epoch.
 
-    Raises `StreamMisconfigured` for a stream that was made differently, `LogDamaged` for one whose first record is
-    not an epoch. Several processes may call it at once.
+    Raises `StreamMisconfigured` for a stream that was made differently or cannot be made, `LogDamaged` for one whose
+    first record is not an epoch, `BrokerUnreachable` when nobody leads it in time. Several processes may call it at
+    once.
     """
-    stream = client.jetstream(timeout=5)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + ENSURE_TIMEOUT_S
+    while True:
+        try:
+            return await _ensure(client.jetstream(timeout=ENSURE_REQUEST_S), config, partitions)
+        except (nats.errors.TimeoutError, NoStreamResponseError, ServiceUnavailableError, _NotYet) as error:
+            still_wanted()
+            if loop.time() > deadline:
+                raise BrokerUnreachable(f"the log {config.name} is led by no server: {error}") from error
+            await asyncio.sleep(ENSURE_AGAIN_S)
+
+
+class _NotYet(Exception):
+    """What is wanted may still come about."""
+
+
+async def _ensure(stream: JetStreamContext, config: StreamConfig, partitions: int) -> Epoch:
     name = config.name or ""
     try:
         found = (await stream.stream_info(name)).config
     except NotFoundError:
-        try:
-            found = (await stream.add_stream(config)).config
-        except APIError as error:
-            if error.err_code != STREAM_NAME_IN_USE:
-                raise
-            found = (await stream.stream_info(name)).config
+        found = await _make(stream, config)
     for field in _RELIED_ON:
         if getattr(found, field) != getattr(config, field):
             raise StreamMisconfigured(
                 f"stream {name} has {field}={getattr(found, field)}, wanted {getattr(config, field)}"
             )
     return await _ensure_epoch(stream, name, partitions)
+
+
+async def _make(stream: JetStreamContext, config: StreamConfig) -> StreamConfig:
+    try:
+        return (await stream.add_stream(config)).config
+    except ServiceUnavailableError:
+        raise
+    except APIError as error:
+        if error.err_code in (STREAM_NAME_IN_USE, NO_PEERS):  # Another process was first, or a server is missing.
+            raise _NotYet(error.description) from error
+        raise StreamMisconfigured(f"stream {config.name} cannot be made: {error.description}") from error
 
 
 async def _ensure_epoch(stream: JetStreamContext, name: str, partitions: int) -> Epoch:
@@ -103,8 +135,14 @@ async def _ensure_epoch(stream: JetStreamContext, name: str, partitions: int) ->
             raise
     try:
         first = await stream.get_msg(name, 1)
-        if first.subject != f"log.{name}.epoch":
-            raise LogDamaged(f"the first record of {name} is on {first.subject}, not its epoch")
+    except NotFoundError as error:
+        state = (await stream.stream_info(name)).state
+        if state.first_seq <= 1:  # Replicas agree on it at this moment; another process was first.
+            raise _NotYet(f"the first record of {name} is not there yet") from error
+        raise LogDamaged(f"the first record of {name} is gone: it begins at {state.first_seq}") from error
+    if first.subject != f"log.{name}.epoch":
+        raise LogDamaged(f"the first record of {name} is on {first.subject}, not its epoch")
+    try:
         return msgspec.json.decode(first.data or b"", type=Epoch)
-    except (NotFoundError, msgspec.DecodeError) as error:
+    except msgspec.DecodeError as error:
         raise LogDamaged(f"the first record of {name} is not an epoch: {error}") from error

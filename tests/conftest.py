@@ -1,4 +1,4 @@
-"""What all tests share: one real nats-server a session, on a free port, with its data in a temporary folder."""
+"""What all tests share: one real nats-server a session and a cluster, on free ports, with data in temporary folders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from bus.broker import BrokerSettings, EmbeddedBroker, free_port
+from bus.cluster import LocalCluster
 from bus.connection import close, connect
 
 
@@ -18,6 +19,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
     """The session's nats-server, as the product runs it: syncing every write."""
     folder = tmp_path_factory.mktemp("broker")
     with EmbeddedBroker(BrokerSettings(folder=folder, port=free_port(), password=uuid4().hex)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Three nats-servers that keep a copy of every log each."""
+    with LocalCluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
 
 

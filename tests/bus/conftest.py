@@ -1,4 +1,4 @@
-"""What the tests of the bus share: the two logs."""
+"""What the tests of the bus share: the logs that must all be alike."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bus.broker import EmbeddedBroker
+from bus.cluster import LocalCluster
 from bus.connection import close, connect
 from bus.jetstream import JetStreamLog
 from bus.log import Log, MemoryLog
 
 
-@pytest.fixture(params=["memory", "jetstream"])
+@pytest.fixture(params=["memory", "jetstream", "cluster"])
 async def log(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[Log]:
-    """An empty log: once in memory, once on the session's nats-server."""
+    """An empty log: in memory, on the session's nats-server, on the session's cluster with a copy on each server."""
     if request.param == "memory":
         yield MemoryLog(unique)
         return
-    broker: EmbeddedBroker = request.getfixturevalue("broker")
+    broker: EmbeddedBroker | LocalCluster = request.getfixturevalue(
+        "broker" if request.param == "jetstream" else "cluster"
+    )
     client = await connect(broker.url, "log")
-    yield await JetStreamLog.open(client, unique, partitions=4)
+    replicas = 1 if request.param == "jetstream" else 3
+    yield await JetStreamLog.open(client, unique, partitions=4, replicas=replicas)
     await close(client)
