@@ -72,6 +72,12 @@ _RELIED_ON = (
     "deny_purge",
     "allow_rollup_hdrs",
     "num_replicas",
+    "no_ack",
+    "sealed",
+    "mirror",
+    "sources",
+    "subject_transform",
+    "persist_mode",  # "async" acknowledges before it writes, whatever the server's `sync_interval` is.
 )
 
 
@@ -109,6 +115,8 @@ async def _ensure(stream: JetStreamContext, config: StreamConfig, partitions: in
             raise StreamMisconfigured(
                 f"stream {name} has {field}={getattr(found, field)}, wanted {getattr(config, field)}"
             )
+    if 0 <= (found.max_msg_size or 0) < (config.max_msg_size or 0):
+        raise StreamMisconfigured(f"stream {name} has max_msg_size={found.max_msg_size}, wanted {config.max_msg_size}")
     return await _ensure_epoch(stream, name, partitions)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from nats.aio.client import Client
-from nats.js.api import DiscardPolicy, RetentionPolicy
+from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, SubjectTransform
 
 from bus.blocks import hash_of
 from bus.broker import BrokerSettings, EmbeddedBroker, configure, free_port
@@ -254,6 +254,10 @@ async def test_processes_that_make_a_log_at_once_agree_on_one_epoch(
         {"deny_purge": False},
         {"deny_delete": False},
         {"subjects": ["elsewhere.>"]},
+        {"persist_mode": PersistMode.ASYNC},
+        {"no_ack": True},
+        {"max_msg_size": 1_000},
+        {"subject_transform": SubjectTransform(src=">", dest="other.>")},
     ],
     ids=lambda different: next(iter(different)),
 )
@@ -354,7 +358,8 @@ async def test_no_stream_no_block(client: Client, unique: str) -> None:
 
 
 async def test_a_block_that_the_stream_does_not_take_is_definitely_not_stored(client: Client, unique: str) -> None:
-    log = await limited(client, unique, max_msg_size=1_000)
+    log = await JetStreamLog.open(client, unique)
+    await client.jetstream().update_stream(log_stream(unique).evolve(max_msg_size=1_000))
     outcome = await log.append(0, noise(2_000), hash_of(noise(2_000)), 0)
     assert isinstance(outcome, Unstored)
     assert outcome.reason == "log_refused"
