@@ -61,7 +61,7 @@ async def run(settings: Settings, orders: int, as_json: bool) -> int:
     """Returns the exit code."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tallystream-demo-") as folder:
-        own = msgspec.structs.replace(settings, data_dir=Path(folder) / "data", http_port=0, nats_url="")
+        own = msgspec.structs.replace(settings, data_dir=Path(folder) / "data", http_port=0, nats_url="", replicas=1)
         console.print("starting broker, workers, provider and gateway on fresh data")
         try:
             async with started(own, console.print) as (_, where):

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from bus.safety import check
 from gateway.settings import Settings, SettingsError
 
 
@@ -25,6 +26,7 @@ class Running(Struct, frozen=True):
     nats_url: str
     http_url: str
     provider_url: str
+    nats_system_url: str = ""
 
 
 def running(settings: Settings) -> Running | None:
@@ -46,9 +48,19 @@ def write_running(path: Path, what: Running) -> None:
 
 def nats_url(settings: Settings) -> str:
     """The broker of this system. Raises `SettingsError` when none is named and none runs."""
+    return _nats_urls(settings)[0]
+
+
+async def check_broker(settings: Settings) -> None:
+    """What a process does before it uses the broker. Raises `BrokerUnsafe`, `SettingsError`, `BrokerUnreachable`."""
+    url, system_url = _nats_urls(settings)
+    await check(url, system_url, settings.unsafe)
+
+
+def _nats_urls(settings: Settings) -> tuple[str, str]:
     if settings.nats_url:
-        return settings.nats_url
+        return settings.nats_url, settings.nats_system_url
     found = running(settings)
     if found is None:
         raise SettingsError(f"nothing runs on {settings.data_dir}: start it with `just up`, or set TALLY_NATS_URL")
-    return found.nats_url
+    return found.nats_url, found.nats_system_url

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from bus.safety import EXCEPTIONS
+
 MARKER = "tallystream.json"
 """Lies in every data folder of ours, so that nobody else's is ever written into."""
 
@@ -18,7 +20,8 @@ class SettingsError(Exception):
 
 
 class Settings(Struct, frozen=True):
-    """`nats_url` empty: the embedded server. Times in seconds, sizes in bytes where the name says so."""
+    """`nats_url` empty: the embedded server; several servers are comma-separated. Times in seconds, sizes in bytes
+    where the name says so."""
 
     http_host: str = "127.0.0.1"
     http_port: int = 8000
@@ -29,6 +32,9 @@ class Settings(Struct, frozen=True):
     gateways: int = 1
     jwt_secret: str = ""
     provider_url: str = ""
+    nats_system_url: str = ""
+    unsafe: frozenset[str] = frozenset()
+    """What the start-up check of the broker lets pass, see `bus/safety.py`."""
 
     @property
     def read_models(self) -> Path:
@@ -74,7 +80,17 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         gateways=number("TALLY_GATEWAYS", 1, 1, 64),
         jwt_secret=text("TALLY_JWT_SECRET", ""),
         provider_url=text("TALLY_PROVIDER_URL", ""),
+        nats_system_url=text("TALLY_NATS_SYSTEM_URL", ""),
+        unsafe=_unsafe(text("TALLY_UNSAFE", "")),
     )
+
+
+def _unsafe(names: str) -> frozenset[str]:
+    found = frozenset(name.strip() for name in names.split(",") if name.strip())
+    if unknown := found - EXCEPTIONS.keys():
+        wanted = ", ".join(EXCEPTIONS)
+        raise SettingsError(f"TALLY_UNSAFE has {sorted(unknown)[0]!r}, wanted some of {wanted}, comma-separated")
+    return found
 
 
 def claim(folder: Path) -> None:

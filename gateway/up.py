@@ -17,6 +17,9 @@ import msgspec
 from prometheus_client.multiprocess import mark_process_dead
 
 from bus.broker import BrokerMissing, BrokerSettings, configure, free_port, listening
+from bus.connection import close, connect
+from bus.safety import check
+from gateway import compose
 from gateway.running import AlreadyRunning, CannotStart, Running, running, write_running
 from gateway.settings import Settings, SettingsError, claim, secret
 from gateway.supervisor import Child, Supervisor, until
@@ -40,6 +43,7 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
             nats_url=settings.nats_url or broker.url,
             http_url=f"http://{_reachable(settings.http_host)}:{port}",
             provider_url=settings.provider_url or f"http://127.0.0.1:{free_port()}",
+            nats_system_url=settings.nats_system_url if settings.nats_url else broker.system_url,
         )
         shutil.rmtree(settings.metrics_dir, ignore_errors=True)
         settings.metrics_dir.mkdir(parents=True)
@@ -58,6 +62,7 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
 
                 if not await _or_failed(supervisor, until(listens, BROKER_READY_S)):
                     raise CannotStart(f"the broker was not ready after {BROKER_READY_S:.0f} s: see its log")
+            await _or_failed(supervisor, _broker_is_sound(settings, where))
             for child in children:
                 if child.name != "broker":
                     supervisor.start(child.name)
@@ -67,6 +72,20 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
         finally:
             await supervisor.stop()
             settings.run_file.unlink(missing_ok=True)
+
+
+async def _broker_is_sound(settings: Settings, where: Running) -> bool:
+    """Checked here once before the workers do it again: one clear refusal, and nothing has begun.
+
+    Raises `BrokerUnsafe`, `StreamMisconfigured`, `LogDamaged`.
+    """
+    await check(where.nats_url, where.nats_system_url, settings.unsafe)
+    client = await connect(where.nats_url, "up")
+    try:
+        await compose.open_logs(client, settings)
+    finally:
+        await close(client)
+    return True
 
 
 @asynccontextmanager
@@ -97,6 +116,8 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
     environment = {
         "TALLY_DATA_DIR": str(settings.data_dir),
         "TALLY_NATS_URL": where.nats_url,
+        "TALLY_NATS_SYSTEM_URL": where.nats_system_url,
+        "TALLY_UNSAFE": ",".join(sorted(settings.unsafe)),
         "TALLY_PROVIDER_URL": where.provider_url,
         "TALLY_LOG_LEVEL": settings.log_level,
         "TALLY_HTTP_HOST": settings.http_host,

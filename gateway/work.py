@@ -23,7 +23,7 @@ from bus.processes import PING, observe, relay
 from bus.reactor import Reactor
 from gateway import compose
 from gateway.effects import payments
-from gateway.running import nats_url
+from gateway.running import check_broker, nats_url
 from gateway.settings import Settings
 from projections.aggregate_state import SqliteStateStore
 from projections.worker import REBUILD, ProjectionWorker
@@ -43,6 +43,7 @@ class WorkerFailed(Exception):
 
 async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
     """Run these parts until SIGTERM or SIGINT. Raises what halted one of them."""
+    await check_broker(settings)
     loop = asyncio.get_running_loop()
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

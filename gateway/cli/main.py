@@ -11,6 +11,7 @@ import click
 from bus.broker import BrokerFailed, BrokerMissing
 from bus.connection import BrokerUnreachable
 from bus.log import LogDamaged
+from bus.safety import BrokerUnsafe
 from bus.streams import StreamMisconfigured
 from gateway.running import CannotStart
 from gateway.settings import SettingsError
@@ -21,6 +22,15 @@ EXIT_USAGE = 2
 EXIT_CANNOT_START = 3
 EXIT_INTERRUPTED = 130
 
+_CANNOT_START = (
+    CannotStart,
+    ChildFailed,
+    BrokerMissing,
+    BrokerFailed,
+    BrokerUnreachable,
+    BrokerUnsafe,
+    StreamMisconfigured,
+)
 
 VERBS = {
     "up": "up:up",
@@ -74,14 +84,15 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SettingsError as error:
         sys.exit(_tell(error, EXIT_USAGE))
-    except (CannotStart, ChildFailed, BrokerMissing, BrokerFailed, BrokerUnreachable, StreamMisconfigured) as error:
+    except _CANNOT_START as error:
         sys.exit(_tell(error, EXIT_CANNOT_START))
     except LogDamaged as error:
         sys.exit(_tell(error, EXIT_FAILED))
 
 
 def _tell(error: Exception, code: int) -> int:
-    click.echo(f"tally: {error}", err=True)
+    for line in str(error).splitlines():
+        click.echo(f"tally: {line}", err=True)
     return code
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import click
 
+from gateway.cli.unsafe import settings_with_flags
 from gateway.logs import log_to_stderr
+from gateway.running import check_broker
 from gateway.serve import PROVIDER
 from gateway.serve import serve as serve_http
-from gateway.settings import from_environment
+from gateway.settings import Settings, from_environment
 
 
 @click.command()
 @click.option("--workers", type=click.IntRange(1, 64), help="Gateway processes. Default: TALLY_GATEWAYS, else 1.")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Default: TALLY_HTTP_PORT, else 8000.")
-def serve(workers: int | None, port: int | None) -> None:
+@settings_with_flags
+def serve(settings: Settings, workers: int | None, port: int | None) -> None:
     """Serve the HTTP API alone; broker and workers run elsewhere."""
-    settings = from_environment()
     log_to_stderr(settings)
+    asyncio.run(check_broker(settings))
     serve_http(settings, port=port or settings.http_port, workers=workers or settings.gateways)
 
 

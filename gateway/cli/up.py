@@ -8,16 +8,17 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.unsafe import settings_with_flags
 from gateway.logs import log_to_stderr
-from gateway.settings import Settings, from_environment, jwt_secret
+from gateway.settings import Settings, jwt_secret
 from gateway.tokens import Tokens
 from gateway.up import started
 
 
 @click.command()
-def up() -> None:
+@settings_with_flags
+def up(settings: Settings) -> None:
     """Start everything in the foreground: broker, workers, provider, gateway. Ctrl-C stops it cleanly."""
-    settings = from_environment()
     log_to_stderr(settings)
     asyncio.run(_up(settings))
 

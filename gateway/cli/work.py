@@ -5,16 +5,17 @@ from __future__ import annotations
 import click
 import uvloop
 
+from gateway.cli.unsafe import settings_with_flags
 from gateway.logs import log_to_stderr
-from gateway.settings import from_environment
+from gateway.settings import Settings
 from gateway.work import PARTS, Part
 from gateway.work import work as run_worker
 
 
 @click.command()
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help="Default: all of them.")
-def work(parts: tuple[Part, ...]) -> None:
+@settings_with_flags
+def work(settings: Settings, parts: tuple[Part, ...]) -> None:
     """Run workers: command engines, projections, processes and effects."""
-    settings = from_environment()
     log_to_stderr(settings)
     uvloop.run(run_worker(settings, parts or PARTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,6 +19,11 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from bus.broker import BrokerSettings, EmbeddedBroker, free_port
+from bus.connection import close, connect
+from bus.safety import BrokerUnsafe
+from bus.streams import StreamMisconfigured, log_stream
+from gateway.cli.main import EXIT_CANNOT_START
 from gateway.cli.main import tally as group
 from gateway.compose import DOMAINS, PROJECTIONS
 from gateway.running import CannotStart
@@ -134,6 +140,45 @@ def test_a_port_that_is_none_is_refused(tmp_path: Path, port: str) -> None:
 
 def test_a_setting_that_makes_no_sense_is_one_line(tmp_path: Path) -> None:
     one_clear_line(tally(tmp_path / "data", "up", TALLY_HTTP_PORT="http"), "TALLY_HTTP_PORT", "http")
+
+
+# -- the start-up check of the broker ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lazy(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The settings of a broker that does not sync every write."""
+    settings = BrokerSettings(tmp_path / "broker", free_port(), "password", sync='"2m"')
+    with EmbeddedBroker(settings):
+        yield {"TALLY_NATS_URL": settings.url, "TALLY_NATS_SYSTEM_URL": settings.system_url}
+
+
+@pytest.mark.parametrize("verb", ["up", "work", "serve"])
+def test_a_broker_that_may_lose_writes_is_refused(tmp_path: Path, lazy: dict[str, str], verb: str) -> None:
+    refused(BrokerUnsafe, tmp_path / "data", verb, words=("sync_interval: always", "--unsafe-lazy-sync"), **lazy)
+    assert not (tmp_path / "data" / "run.json").exists()
+
+
+def test_a_refused_broker_is_one_line_and_a_code_of_its_own(tmp_path: Path, lazy: dict[str, str]) -> None:
+    ended = tally(tmp_path / "data", "work", **lazy)
+    one_clear_line(ended, "tallystream", "sync_interval: always", "--unsafe-lazy-sync")
+    assert ended.returncode == EXIT_CANNOT_START
+
+
+async def _make_a_forgetful_stream(url: str) -> None:
+    client = await connect(url, "tests")
+    await client.jetstream().add_stream(log_stream("orders").evolve(max_age=3_600))
+    await close(client)
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_what_is_allowed_by_its_name_passes_and_the_streams_are_looked_at_next(
+    tmp_path: Path, lazy: dict[str, str], how: str
+) -> None:
+    asyncio.run(_make_a_forgetful_stream(lazy["TALLY_NATS_URL"]))
+    verb = ["up", "--unsafe-lazy-sync"] if how == "flag" else ["up"]
+    allowed = {} if how == "flag" else {"TALLY_UNSAFE": "lazy-sync"}
+    refused(StreamMisconfigured, tmp_path / "data", *verb, words=("orders", "max_age"), **lazy, **allowed)
 
 
 # -- up, and its end ------------------------------------------------------------------------------------------------

@@ -25,8 +25,22 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
             "TALLY_GATEWAYS": "2",
             "TALLY_JWT_SECRET": "s",
             "TALLY_PROVIDER_URL": "http://p",
+            "TALLY_NATS_SYSTEM_URL": "nats://system@n:4222",
+            "TALLY_UNSAFE": "lazy-sync, no-tls",
         }
-    ) == Settings("0.0.0.0", 0, tmp_path, "nats://n:4222", 3, "DEBUG", 2, "s", "http://p")
+    ) == Settings(
+        "0.0.0.0",
+        0,
+        tmp_path,
+        "nats://n:4222",
+        3,
+        "DEBUG",
+        2,
+        "s",
+        "http://p",
+        "nats://system@n:4222",
+        frozenset(("lazy-sync", "no-tls")),
+    )
 
 
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
@@ -54,6 +68,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("TALLY_REPLICAS", "6"),
         ("TALLY_GATEWAYS", "0"),
         ("TALLY_LOG_LEVEL", "loud"),
+        ("TALLY_UNSAFE", "everything"),
     ],
 )
 def test_what_makes_no_sense_is_named_with_its_value(name: str, value: str) -> None:
