@@ -1,0 +1,195 @@
+"""Three servers with a copy of the log each, the log's leader killed while orders are placed: nothing acknowledged is
+lost or doubled, and writing goes on by itself.
+
+The long form (`pytest -m long`) kills leader after leader; the suite kills one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import nats.errors
+import pytest
+
+from bus.blocks import Chain, Commit, decoder_of
+from bus.cluster import LocalCluster
+from bus.commands import Stored, Unavailable, Unknown
+from bus.connection import Client, close, connect
+from bus.endpoint import Endpoint
+from bus.engine import Engine
+from bus.jetstream import JetStreamLog
+from bus.sender import Sender
+from domains.orders.messages import CancelOrder, OrderEvent, OrderLine, PlaceOrder
+from domains.orders.order import orders
+from tests.system import PATIENCE_S, Shop, order_of, running_system, unique, until
+
+IN_FLIGHT = 64
+CALM_S = 0.5
+"""How long orders are placed before the leader is killed, and after all is well again."""
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    with LocalCluster(tmp_path / "cluster") as running:
+        yield running
+
+
+class Load:
+    """Clients that place an order and cancel it, then the next."""
+
+    def __init__(self, sender: Sender) -> None:
+        self.answers: dict[str, Stored] = {}
+        """The acknowledgement of each command, by its id."""
+        self._sender = sender
+        self._clients = [asyncio.create_task(self._client(number)) for number in range(IN_FLIGHT)]
+        self._stopping = False
+
+    async def _client(self, client: int) -> None:
+        number = 0
+        while not self._stopping:
+            number += 1
+            order = f"order-{client}-{number}"
+            line = OrderLine("sku", "A product", "things", 1, 1_000)
+            await self._insist(PlaceOrder(order, f"customer-{client}", "EUR", (line,)), f"{order}-placed")
+            await self._insist(CancelOrder(order, "changed my mind"), f"{order}-cancelled")
+
+    async def _insist(self, command: PlaceOrder | CancelOrder, command_id: str) -> None:
+        """Send it again under its id until it is stored."""
+        while not isinstance(answer := await self._sender.send(command, id=command_id), Stored):
+            assert isinstance(answer, Unavailable | Unknown), answer
+            await asyncio.sleep(0.05)
+        self.answers[command_id] = answer
+
+    async def more(self, commands: int) -> None:
+        """Wait until so many more are acknowledged."""
+        wanted = len(self.answers) + commands
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.answers) < wanted:
+                assert not any(client.done() for client in self._clients)
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> dict[str, Stored]:
+        self._stopping = True
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*self._clients)
+        return self.answers
+
+
+@asynccontextmanager
+async def engine_on(url: str) -> AsyncIterator[tuple[Client, JetStreamLog, Engine[object, object, object]]]:
+    """The engine of orders and its endpoint, on a connection of their own."""
+    client = await connect(url, "engine")
+    log = await JetStreamLog.open(client, "orders", replicas=3)
+    engine: Engine[object, object, object] = Engine(orders, log)  # type: ignore[arg-type]  # Hosted only.
+    await engine.start()
+    endpoint = Endpoint(client, engine, "orders")
+    await endpoint.start()
+    yield client, log, engine
+    await endpoint.stop()
+    await engine.stop()
+    await endpoint.drain()
+    await close(client)
+
+
+async def kill_leader(cluster: LocalCluster, client: Client) -> None:
+    """`kill -9` the server that leads the log; start it again a little later."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                leader = await cluster.leader_of(client, "orders")
+                break
+            except (nats.errors.Error, StopIteration):
+                await asyncio.sleep(0.05)
+    leader.kill()
+    await asyncio.sleep(CALM_S)
+    leader.start()
+
+
+async def commits_of(log: JetStreamLog) -> list[tuple[int, Commit[OrderEvent]]]:
+    """Every commit with its position; the chain of blocks is checked on the way."""
+    decoder, chain = decoder_of(orders), Chain(log.epoch, whole=True)
+    found: list[tuple[int, Commit[OrderEvent]]] = []
+    async with asyncio.timeout(PATIENCE_S):
+        async for batch in log.read(0, await log.head()):
+            for record in batch:
+                found += [(record.sequence, commit) for commit in chain.follow(record, decoder.decode).commits]
+    return found
+
+
+async def follow(log: JetStreamLog, seen: list[int]) -> None:
+    """What a read model's reader does: every block, in order, for ever. Raises `LogDamaged` for a gap."""
+    async for batch in log.read():
+        seen += [record.sequence for record in batch]
+
+
+async def orders_survive(cluster: LocalCluster, kills: int) -> None:
+    async with engine_on(cluster.url) as (client, log, engine):
+        clients = await connect(cluster.url, "clients")
+        seen: list[int] = []
+        reader = asyncio.create_task(follow(await JetStreamLog.open(clients, "orders", replicas=3), seen))
+        load = Load(Sender(clients, {PlaceOrder: "orders", CancelOrder: "orders"}))
+        await load.more(10 * IN_FLIGHT)
+        for _ in range(kills):
+            await kill_leader(cluster, client)
+            await load.more(10 * IN_FLIGHT)
+        acknowledged = await load.stop()
+        assert not engine.failed.done()
+        stored = await commits_of(log)
+        async with asyncio.timeout(PATIENCE_S):
+            while seen[-1:] != [await log.head()]:
+                assert not reader.done(), reader.exception()
+                await asyncio.sleep(0.02)
+        assert seen == list(range(2, seen[-1] + 1))
+        reader.cancel()
+        await asyncio.wait({reader})
+        await close(clients)
+    by_id = {commit.id: (position, commit.version) for position, commit in stored}
+    assert len(by_id) == len(stored), "a command took effect twice"
+    assert {name: (answer.position, answer.version) for name, answer in acknowledged.items()} == by_id
+    versions: dict[str, list[int]] = {}
+    for _, commit in stored:
+        versions.setdefault(commit.aggregate, []).append(commit.version)
+    assert all(found == [1, 2] for found in versions.values())
+
+
+async def test_what_is_acknowledged_survives_the_death_of_the_logs_leader(own_cluster: LocalCluster) -> None:
+    await orders_survive(own_cluster, kills=1)
+
+
+@pytest.mark.long
+async def test_what_is_acknowledged_survives_the_death_of_one_leader_after_the_other(own_cluster: LocalCluster) -> None:
+    await orders_survive(own_cluster, kills=8)
+
+
+def cluster_of(cluster: LocalCluster) -> dict[str, str]:
+    return {"TALLY_NATS_URL": cluster.url, "TALLY_NATS_SYSTEM_URL": cluster.system_url, "TALLY_REPLICAS": "3"}
+
+
+def test_a_system_on_a_cluster_takes_an_order_to_paid(own_cluster: LocalCluster, tmp_path: Path) -> None:
+    with running_system(tmp_path / "data", **cluster_of(own_cluster)) as system:
+        shop = Shop(system)
+        assert shop.settled(shop.place(shop.product(units=1))["order_id"])["status"] == "paid"
+        shop.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("victim", range(3))
+def test_a_system_on_a_cluster_goes_on_without_any_one_server(
+    own_cluster: LocalCluster, tmp_path: Path, victim: int
+) -> None:
+    with running_system(tmp_path / "data", **cluster_of(own_cluster)) as system:
+        shop = Shop(system)
+        body, key = order_of(shop.product(units=1)), {"Idempotency-Key": unique("key")}
+        own_cluster.servers[victim].kill()
+
+        def placed() -> str | None:
+            answer = shop.http.post("/v1/orders", json=body, headers=key)
+            assert answer.status_code in (201, 409, 503), answer.text  # Again under the same key until it is done.
+            return str(answer.json()["order_id"]) if answer.status_code == 201 else None
+
+        path = f"/v1/orders/{until(placed, 'an order without one server', every_s=0.2)}"
+        until(lambda: shop.http.get(path).json().get("status") == "paid", "the end of the order", every_s=0.2)
+        shop.close()
