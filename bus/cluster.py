@@ -47,10 +47,10 @@ class LocalCluster:
         return ",".join(server.settings.system_url for server in self.servers)
 
     async def leader_of(self, client: Client, stream: str) -> EmbeddedBroker:
-        """The server that leads a stream at the moment. Raises the client's errors while there is none."""
+        """The server that leads a stream. Raises the client's errors or `LookupError` while there is none."""
         cluster = (await client.jetstream(timeout=1).stream_info(stream)).cluster
         assert cluster is not None
-        return next(server for server in self.servers if server.settings.name == cluster.leader)
+        return {server.settings.name: server for server in self.servers}[cluster.leader or ""]
 
     def __enter__(self) -> LocalCluster:
         for server in self.servers:

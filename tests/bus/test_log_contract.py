@@ -16,6 +16,7 @@ from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, SubjectTran
 
 from bus.blocks import hash_of
 from bus.broker import BrokerSettings, EmbeddedBroker, configure, free_port
+from bus.cluster import LocalCluster
 from bus.connection import close, connect
 from bus.jetstream import JetStreamLog
 from bus.log import Appended, Conflict, Log, LogDamaged, LogUnreachable, MemoryLog, Record, Uncertain, Unstored
@@ -283,6 +284,35 @@ async def test_what_reads_single_records_says_that_the_log_is_unreachable(client
     for read_one in (log.head(), log.last(0), log.get(2)):
         with pytest.raises(LogUnreachable):
             await read_one
+
+
+async def test_a_leader_that_has_not_heard_from_its_replicas_is_not_believed(
+    cluster: LocalCluster, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a former one, whose end of the log is not the end any more."""
+    client = await connect(cluster.url, "test")
+    log = await JetStreamLog.open(client, unique, replicas=3)
+    assert await append(log, b"one", 0) == await log.head()
+    monkeypatch.setattr("bus.jetstream.LEASE_S", 0.0)
+    with pytest.raises(LogUnreachable, match="has not heard from most of its replicas"):
+        await log.head()
+    await close(client)
+
+
+async def test_a_log_with_more_copies_than_servers_is_one_clear_refusal(client: Client, unique: str) -> None:
+    with pytest.raises(StreamMisconfigured, match=f"stream {unique} cannot be made: "):
+        await JetStreamLog.open(client, unique, replicas=3)
+
+
+async def test_processes_that_make_a_replicated_log_at_once_agree_on_one_epoch(
+    cluster: LocalCluster, unique: str
+) -> None:
+    clients = [await connect(server.url, "test") for server in cluster.servers]
+    logs = await asyncio.gather(*(JetStreamLog.open(each, unique, replicas=3) for each in clients * 3))
+    assert len({log.epoch for log in logs}) == 1
+    assert await logs[0].head() == 1
+    for each in clients:
+        await close(each)
 
 
 def test_the_embedded_server_is_told_to_sync_every_write(broker: EmbeddedBroker) -> None:

@@ -7,6 +7,8 @@ The long form (`pytest -m long`) kills leader after leader; the suite kills one.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,13 +16,15 @@ from pathlib import Path
 import nats.errors
 import pytest
 
-from bus.blocks import Chain, Commit, decoder_of
+from bus.blocks import Chain, Commit, decoder_of, hash_of
+from bus.broker import EmbeddedBroker
 from bus.cluster import LocalCluster
 from bus.commands import Stored, Unavailable, Unknown
 from bus.connection import Client, close, connect
 from bus.endpoint import Endpoint
 from bus.engine import Engine
 from bus.jetstream import JetStreamLog
+from bus.log import Appended, LogUnreachable
 from bus.sender import Sender
 from domains.orders.messages import CancelOrder, OrderEvent, OrderLine, PlaceOrder
 from domains.orders.order import orders
@@ -94,15 +98,19 @@ async def engine_on(url: str) -> AsyncIterator[tuple[Client, JetStreamLog, Engin
     await close(client)
 
 
-async def kill_leader(cluster: LocalCluster, client: Client) -> None:
-    """`kill -9` the server that leads the log; start it again a little later."""
+async def leader_of(cluster: LocalCluster, client: Client) -> EmbeddedBroker:
+    """The server that leads the log, once there is one."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
-                leader = await cluster.leader_of(client, "orders")
-                break
-            except (nats.errors.Error, StopIteration):
+                return await cluster.leader_of(client, "orders")
+            except (nats.errors.Error, LookupError):
                 await asyncio.sleep(0.05)
+
+
+async def kill_leader(cluster: LocalCluster, client: Client) -> None:
+    """`kill -9` the server that leads the log; start it again a little later."""
+    leader = await leader_of(cluster, client)
     leader.kill()
     await asyncio.sleep(CALM_S)
     leader.start()
@@ -162,6 +170,38 @@ async def test_what_is_acknowledged_survives_the_death_of_the_logs_leader(own_cl
 @pytest.mark.long
 async def test_what_is_acknowledged_survives_the_death_of_one_leader_after_the_other(own_cluster: LocalCluster) -> None:
     await orders_survive(own_cluster, kills=8)
+
+
+@pytest.mark.long
+async def test_a_former_leader_is_not_believed_about_the_logs_end(own_cluster: LocalCluster) -> None:
+    """It was frozen, others wrote on, and it is asked before it hears of that."""
+    client = await connect(own_cluster.url, "test")
+    await JetStreamLog.open(client, "orders", replicas=3)
+    last = 0
+    for number in range(4):
+        leader = await leader_of(own_cluster, client)
+        isolated = await connect(leader.url, "isolated")
+        others = await connect(",".join(each.url for each in own_cluster.servers if each is not leader), "others")
+        isolated_log = await JetStreamLog.open(isolated, "orders", replicas=3)
+        os.kill(leader.pid, signal.SIGSTOP)
+        last = await insist(await JetStreamLog.open(others, "orders", replicas=3), b"block %d" % number, last)
+        heads = [asyncio.create_task(isolated_log.head()) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        os.kill(leader.pid, signal.SIGCONT)
+        for head in await asyncio.gather(*heads, return_exceptions=True):
+            assert isinstance(head, LogUnreachable) or head == last
+        await close(isolated)
+        await close(others)
+    await close(client)
+
+
+async def insist(log: JetStreamLog, block: bytes, expected: int) -> int:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            outcome = await log.append(0, block, hash_of(block), expected)
+            if isinstance(outcome, Appended):
+                return outcome.sequence
+            await asyncio.sleep(0.1)
 
 
 def cluster_of(cluster: LocalCluster) -> dict[str, str]:
