@@ -64,9 +64,10 @@ format: setup
     ruff format .
     ruff check --fix .
 
-# The long fault runs: parts killed at random while orders are placed
+# The long fault runs, all of them or `just faults engine`: the write path under kills, power cuts and damage
 faults *ARGS: setup
-    pytest -o addopts= --benchmark-skip -m long tests {{ARGS}}
+    pytest -o addopts= --benchmark-skip -ra \
+        {{ if ARGS =~ '^engine\b' { replace_regex(ARGS, '^engine\b', 'tests/faults') } else { '-m long tests ' + ARGS } }}
 
 # Measure: `just bench append` against its baselines; without a name the pure parts
 bench WHAT="" *ARGS: setup
