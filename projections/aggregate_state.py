@@ -25,7 +25,7 @@ from bus.log import LogDamaged
 from bus.overlay import Stored
 from bus.states import Known, Opened, StoreUnreachable
 from domains.kernel import Domain
-from projections.commit_index import commit_index, json_array
+from projections.commit_index import PLACES, commit_index, json_array
 from projections.files import ReadModelFiles
 from projections.projection import Projection, Recorded
 
@@ -41,7 +41,9 @@ INSERT INTO aggregate_state VALUES (?, ?, ?)
 ON CONFLICT (aggregate) DO UPDATE SET version = excluded.version, state = excluded.state
 """
 _IDS = "SELECT id FROM commit_index"
-_ANSWERED = "SELECT id, min(sequence) FROM commit_index WHERE id IN (SELECT value FROM json_each(?)) GROUP BY id"
+_ANSWERED = (
+    f"SELECT id, min(place) / {PLACES} FROM commit_index WHERE id IN (SELECT value FROM json_each(?)) GROUP BY id"
+)
 
 
 @cache

@@ -13,45 +13,46 @@ from functools import cache
 import msgspec
 from msgspec import Struct
 
-from projections.projection import Projection, Recorded, timestamp
+from projections.projection import Projection, Recorded
 from projections.reader import Query
 
+PLACES = 4_096
+"""A commit's place is its block's sequence times this, plus its offset: more than a block holds commits."""
 CORRELATED_MAX = 1_000
 """Commits of one correlation in one log: an order causes some ten."""
 
 
 def _index(connection: sqlite3.Connection, batch: Sequence[Recorded]) -> None:
     connection.executemany(
-        "INSERT INTO commit_index VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
+        "INSERT INTO commit_index VALUES (?, ?, ?, ?, ?)",
+        [
             (
+                recorded.sequence * PLACES + recorded.offset,
                 recorded.commit.aggregate,
                 recorded.commit.version,
-                recorded.sequence,
-                recorded.offset,
                 recorded.commit.id,
                 recorded.commit.correlation,
-                timestamp(recorded.at),
             )
             for recorded in batch
-        ),
+        ],
     )
 
 
 @cache
 def commit_index(log: str) -> Projection:
-    """The index of one log."""
+    """The index of one log. What correlates with its own aggregate, as an order does, is found by that."""
     return Projection(
         name=f"commit_index_{log}",
         version=1,
         stream=log,
         schema="""
         CREATE TABLE commit_index (
-            aggregate TEXT NOT NULL, version INTEGER NOT NULL, sequence INTEGER NOT NULL, offset INTEGER NOT NULL,
-            id TEXT NOT NULL, correlation TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (aggregate, version)
-        ) STRICT, WITHOUT ROWID;
-        CREATE INDEX commit_of_correlation ON commit_index (correlation, sequence, offset);
+            place INTEGER PRIMARY KEY, aggregate TEXT NOT NULL, version INTEGER NOT NULL, id TEXT NOT NULL,
+            correlation TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX commit_of_aggregate ON commit_index (aggregate, version);
         CREATE INDEX commit_of_id ON commit_index (id);
+        CREATE INDEX commit_of_correlation ON commit_index (correlation) WHERE correlation != aggregate;
         """,
         on={},
         batch=_index,
@@ -59,20 +60,13 @@ def commit_index(log: str) -> Projection:
 
 
 class Place(Struct, frozen=True):
-    """Where a commit lies in its log: in the block at `sequence`, the `offset`th. `at` is its business time."""
+    """Where a commit lies in its log: in the block at `sequence`, the `offset`th."""
 
-    aggregate: str
-    version: int
     sequence: int
     offset: int
-    at: str
 
 
-class Changed(Struct, frozen=True):
-    aggregate: str
-
-
-_PLACES = "SELECT aggregate, version, sequence, offset, at FROM commit_index"
+_PLACES = f"SELECT place / {PLACES} AS sequence, place % {PLACES} AS offset FROM commit_index"  # Our own names.
 
 
 @cache
@@ -88,9 +82,15 @@ def places_of_correlation(log: str) -> Query[Place]:
     """Parameter `correlation`."""
     return Query(
         commit_index(log),
-        f"{_PLACES} WHERE correlation = :correlation ORDER BY sequence, offset LIMIT {CORRELATED_MAX}",
+        f"{_PLACES} WHERE correlation = :correlation AND correlation != aggregate"
+        f" UNION ALL {_PLACES} WHERE aggregate = :correlation AND correlation = :correlation"
+        f" ORDER BY sequence, offset LIMIT {CORRELATED_MAX}",
         Place,
     )
+
+
+class Changed(Struct, frozen=True):
+    aggregate: str
 
 
 @cache
@@ -99,7 +99,7 @@ def changed_since(log: str) -> Query[Changed]:
     return Query(
         commit_index(log),
         "SELECT DISTINCT aggregate FROM commit_index"
-        " WHERE aggregate IN (SELECT value FROM json_each(:aggregates)) AND sequence > :after",
+        f" WHERE aggregate IN (SELECT value FROM json_each(:aggregates)) AND place >= (:after + 1) * {PLACES}",
         Changed,
     )
 

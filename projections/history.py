@@ -16,7 +16,7 @@ import msgspec
 from bus.log import Log, LogDamaged
 from projections.commit_index import Place, places_of_aggregate, places_of_correlation
 from projections.feed import Decoder
-from projections.projection import Projection, Recorded, Value
+from projections.projection import Projection, Recorded, Value, recorded_of
 from projections.reader import Query, Reader, Result
 
 BLOCKS_AT_ONCE = 8
@@ -65,7 +65,8 @@ class History:
                 raise LogDamaged(f"record {sequence} of {log} is no block that can be read: {error}") from error
         if max(offsets) >= len(block.commits):
             raise LogDamaged(f"block {sequence} of {log} holds {len(block.commits)} commits, not what was indexed")
-        return [Recorded(block.commits[offset], sequence, offset, block.at) for offset in offsets]
+        recorded = recorded_of(sequence, block.at, block.commits)
+        return [recorded[offset] for offset in offsets]
 
 
 class Folded:

@@ -14,7 +14,7 @@ from domains.orders.messages import (
     OrderReserved,
     OrderShipped,
 )
-from projections.projection import Fact, Projection, Statement, row_of
+from projections.projection import Fact, Projection, Statement, bound
 from projections.reader import Query
 
 _PLACE = """
@@ -34,7 +34,7 @@ _MOVE = "UPDATE order_detail SET status = '{0}', {0}_at = :at, version = :versio
 def _placed(fact: Fact) -> Iterable[Statement]:
     placed = fact.event
     assert isinstance(placed, OrderPlaced)
-    yield _PLACE, row_of(fact)
+    yield bound(_PLACE, fact)
     for number, line in enumerate(placed.lines):
         yield (
             _LINE,
@@ -55,6 +55,7 @@ order_detail = Projection(
     name="order_detail",
     version=1,
     stream="orders",
+    key="order_id",
     schema="""
     CREATE TABLE order_detail (
         order_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL, status TEXT NOT NULL, currency TEXT NOT NULL,

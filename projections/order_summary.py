@@ -21,6 +21,7 @@ order_summary = Projection(
     name="order_summary",
     version=1,
     stream="orders",
+    key="order_id",
     schema="""
     CREATE TABLE order_summary (
         order_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL, status TEXT NOT NULL, currency TEXT NOT NULL,

@@ -14,7 +14,7 @@ from domains.payments.messages import (
     PaymentRequested,
     RefundRequested,
 )
-from projections.projection import Fact, Projection, Statement, row_of
+from projections.projection import Fact, Projection, Statement, bound
 from projections.reader import Query
 
 _CAPTURED = """
@@ -26,10 +26,7 @@ _PART = "INSERT INTO payment_part VALUES (:order_id, :number, :method, :instalme
 def _recorded(fact: Fact) -> Iterable[Statement]:
     recorded = fact.event
     assert isinstance(recorded, PaymentRecorded)
-    yield (
-        _CAPTURED,
-        row_of(fact),
-    )
+    yield bound(_CAPTURED, fact)
     for number, part in enumerate(recorded.parts):
         yield (
             _PART,
@@ -47,6 +44,7 @@ payments = Projection(
     name="payments",
     version=1,
     stream="payments",
+    key="order_id",
     schema="""
     CREATE TABLE payment (
         order_id TEXT PRIMARY KEY, status TEXT NOT NULL, currency TEXT NOT NULL, authorised_cents INTEGER NOT NULL,

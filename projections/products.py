@@ -18,6 +18,7 @@ products = Projection(
     name="products",
     version=1,
     stream="catalogue",
+    key="sku",
     schema="""
     CREATE TABLE product (
         sku TEXT PRIMARY KEY, name TEXT NOT NULL, category TEXT NOT NULL, price_cents INTEGER NOT NULL,

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
+from functools import lru_cache
 
-import msgspec
+from msgspec import Struct
 
 from bus.blocks import Commit
 
 Value = str | int | None
 Row = Mapping[str, object]
-"""Parameters of a statement by name: the event's own fields and those of `Fact`."""
+"""Parameters of a statement by name."""
 
 
-class Fact(NamedTuple):
-    """One event, as read models see it."""
+class Recorded(Struct, frozen=True):
+    """One commit where it lies in its log: the `offset`th of the block at `sequence`.
 
-    event: object
-    aggregate: str
-    version: int
-    sequence: int
-    """The block's position in the log."""
-    at: datetime
-    """Business time: when it occurred, else when it was written. UTC."""
-
-
-class Recorded(NamedTuple):
-    """One commit where it lies in its log: the `offset`th of the block at `sequence`."""
+    `at` is the business time, when it occurred, else when it was written, in UTC; `stamp` the same as text.
+    """
 
     commit: Commit[object]
     sequence: int
     offset: int
     written_at: datetime
+    at: datetime
+    stamp: str
+
+
+def recorded_of(sequence: int, written_at: datetime, commits: Sequence[Commit[object]]) -> list[Recorded]:
+    """All commits of a block."""
+    written = written_at.astimezone(UTC)
+    stamp = timestamp(written)
+    found: list[Recorded] = []
+    for offset, commit in enumerate(commits):
+        if commit.occurred_at is None:
+            found.append(Recorded(commit, sequence, offset, written_at, written, stamp))
+        else:
+            at = commit.occurred_at.astimezone(UTC)
+            found.append(Recorded(commit, sequence, offset, written_at, at, timestamp(at)))
+    return found
+
+
+class Fact(Struct, frozen=True):
+    """One event and the commit that it is of, as read models see them."""
+
+    event: object
+    recorded: Recorded
 
     @property
     def at(self) -> datetime:
-        """Business time: when it occurred, else when it was written. UTC."""
-        return (self.commit.occurred_at or self.written_at).astimezone(UTC)
+        """Business time, UTC."""
+        return self.recorded.at
 
 
 Statement = tuple[str, Row]
@@ -52,8 +67,10 @@ Handler = str | tuple[str, ...] | Callable[[Fact], Iterable[Statement]]
 class Projection:
     """A read model. A change of `schema`, `on` or `batch` that matters needs a new `version`: then it is built anew.
 
-    `on` says what an event does; `batch`, where there is one, what all commits of a batch do, in their order and
-    before that: in one go, with the tables as they are before the batch at hand.
+    `on` says what an event does. With a `key`, every statement of it has a parameter of that name and touches only rows
+    of that key: so statements of different keys may change places, and those of many events are executed together;
+    without one they are executed in their order. `batch`, where there is one, says what all commits of a batch do, in
+    their order and before that: in one go, with the tables as they are before the batch at hand.
     """
 
     name: str
@@ -61,39 +78,39 @@ class Projection:
     stream: str
     schema: str
     on: Mapping[type, Handler]
+    key: str = ""
     batch: Callable[[sqlite3.Connection, Sequence[Recorded]], None] | None = None
 
     def statements(self, recorded: Recorded) -> Iterator[Statement]:
-        """What a commit does to the tables."""
-        commit = recorded.commit
-        for event in commit.events:
+        """What the events of a commit do to the tables."""
+        for event in recorded.commit.events:
             handler = self.on.get(type(event))
             if handler is None:
                 continue
-            fact = Fact(event, commit.aggregate, commit.version, recorded.sequence, recorded.at)
+            fact = Fact(event, recorded)
             if isinstance(handler, str):
-                yield handler, row_of(fact)
+                yield bound(handler, fact)
             elif isinstance(handler, tuple):
-                row = row_of(fact)
                 for sql in handler:
-                    yield sql, row
+                    yield bound(sql, fact)
             else:
                 yield from handler(fact)
 
 
-def row_of(fact: Fact, **more: Value) -> Row:
-    """An event's plain fields as parameters, with `at` (RFC 3339), `version`, `sequence` and whatever is added."""
-    row: dict[str, object] = {
-        "at": timestamp(fact.at),
-        "version": fact.version,
-        "sequence": fact.sequence,
-    }
-    fields = msgspec.structs.asdict(fact.event)  # type: ignore[arg-type]  # Events are Structs.
-    row.update((name, value) for name, value in fields.items() if isinstance(value, str | int) or value is None)
-    row.update(more)
-    return row
+def bound(sql: str, fact: Fact, **more: Value) -> Statement:
+    """A statement with its parameters: those in `more`, else `at` (RFC 3339), `version` and `sequence` of the commit,
+    else the event's own fields."""
+    recorded = fact.recorded
+    given = {"at": recorded.stamp, "version": recorded.commit.version, "sequence": recorded.sequence, **more}
+    event = fact.event
+    return sql, {name: given[name] if name in given else getattr(event, name) for name in _parameters(sql)}
+
+
+@lru_cache(maxsize=1_024)
+def _parameters(sql: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(re.findall(r":([a-z_]+)", sql)))
 
 
 def timestamp(at: datetime) -> str:
     """RFC 3339, UTC, microseconds: sorts as text."""
-    return f"{at:%Y-%m-%dT%H:%M:%S.%f}Z"
+    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

@@ -18,7 +18,7 @@ from domains.orders.messages import (
     OrderReserved,
     OrderShipped,
 )
-from projections.projection import Fact, Projection, Statement, row_of
+from projections.projection import Fact, Projection, Statement, bound
 from projections.reader import Query
 
 _MOVE = "UPDATE sale SET status = '{}' WHERE order_id = :order_id"
@@ -33,7 +33,7 @@ INSERT INTO sale_category VALUES (:order_id, :category, :currency, :items_cents,
 def _placed(fact: Fact) -> Iterable[Statement]:
     placed = fact.event
     assert isinstance(placed, OrderPlaced)
-    yield _SALE, row_of(fact, month=f"{fact.at:%Y-%m}")
+    yield bound(_SALE, fact, month=f"{fact.at:%Y-%m}")
     items_cents: Counter[str] = Counter()
     freight_cents: Counter[str] = Counter()
     for line in placed.lines:
@@ -56,6 +56,7 @@ sales = Projection(
     name="sales",
     version=1,
     stream="orders",
+    key="order_id",
     schema="""
     CREATE TABLE sale (
         order_id TEXT PRIMARY KEY, month TEXT NOT NULL, status TEXT NOT NULL, currency TEXT NOT NULL,

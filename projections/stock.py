@@ -12,6 +12,7 @@ stock = Projection(
     name="stock",
     version=1,
     stream="inventory",
+    key="sku",
     schema="""
     CREATE TABLE stock (
         sku TEXT PRIMARY KEY, on_hand INTEGER NOT NULL, reserved INTEGER NOT NULL, version INTEGER NOT NULL

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from bus.blocks import Commit
-from projections.projection import Projection, Recorded
+from projections.projection import Projection, Recorded, Row, recorded_of
 
 _POSITION = """
 CREATE TABLE _position (
@@ -25,6 +27,8 @@ CREATE TABLE _position (
 ) STRICT;
 """
 BUSY_TIMEOUT_S = 5.0
+CACHE_KIB = 32 * 1024
+"""Of a read model's pages at most: rows of random keys are spread over all of them."""
 
 
 class Batch(NamedTuple):
@@ -34,10 +38,16 @@ class Batch(NamedTuple):
     tips: Mapping[int, str]
 
 
-class ReadBlock(NamedTuple):
+@dataclass(frozen=True)
+class ReadBlock:
     sequence: int
     at: datetime
     commits: list[Commit[object]]
+
+    @cached_property
+    def recorded(self) -> list[Recorded]:
+        """Its commits, for all read models of the stream."""
+        return recorded_of(self.sequence, self.at, self.commits)
 
 
 class Position(NamedTuple):
@@ -96,19 +106,13 @@ class Store:
         connection.execute("BEGIN IMMEDIATE")
         try:
             position = int(connection.execute("SELECT sequence FROM _position").fetchone()[0])
-            recorded = [
-                Recorded(commit, block.sequence, offset, block.at)
-                for block in batch.blocks
-                if block.sequence > position
-                for offset, commit in enumerate(block.commits)
-            ]
+            recorded = [each for block in batch.blocks if block.sequence > position for each in block.recorded]
             events = sum(len(each.commit.events) for each in recorded)
             if projection.batch is not None and recorded:
                 projection.batch(connection, recorded)
             if projection.on:
-                for each in recorded:
-                    for sql, row in projection.statements(each):
-                        connection.execute(sql, row)
+                for sql, rows in _grouped(projection, recorded):
+                    connection.executemany(sql, rows)
             if last > position:
                 connection.execute(
                     "UPDATE _position SET sequence = ?, tips = ?, events = events + ? WHERE sequence < ?",
@@ -145,10 +149,28 @@ class Store:
         return count, hashed.hexdigest()
 
 
+def _grouped(projection: Projection, recorded: list[Recorded]) -> list[tuple[str, list[Row]]]:
+    """All statements of a batch, those with the same text together; those of one key stay in their order."""
+    groups: list[tuple[str, list[Row]]] = []
+    latest: dict[str, int] = {}
+    last_of_key: dict[object, int] = {}
+    for each in recorded:
+        for sql, row in projection.statements(each):
+            key = row[projection.key] if projection.key else ""
+            group = latest.get(sql, -1)
+            if group < last_of_key.get(key, 0):
+                group = latest[sql] = len(groups)
+                groups.append((sql, []))
+            groups[group][1].append(row)
+            last_of_key[key] = group
+    return groups
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")  # A lost tail is read again from the log.
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return connection
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bus.blocks import Chain, block_decoder
 from bus.log import Log
 from projections.feed import Decoder
-from projections.projection import Fact, Projection, Statement, row_of
+from projections.projection import Fact, Projection, Statement, bound
 from projections.store import Batch, ReadBlock
 from tests.bus.counter import Added, Scribbled, counters
 
@@ -23,7 +23,7 @@ def scribbled(fact: Fact) -> Iterable[Statement]:
     assert isinstance(fact.event, Scribbled)
     if fact.event.text == "indigestible":
         raise Indigestible
-    yield "INSERT INTO note VALUES (:sequence, :counter_id, :text, :at)", row_of(fact)
+    yield bound("INSERT INTO note VALUES (:sequence, :counter_id, :text, :at)", fact)
 
 
 def tally(name: str = "tally", stream: str = "counters", version: int = 1) -> Projection:
@@ -31,6 +31,7 @@ def tally(name: str = "tally", stream: str = "counters", version: int = 1) -> Pr
         name=name,
         version=version,
         stream=stream,
+        key="counter_id",
         schema="""
         CREATE TABLE total (counter_id TEXT PRIMARY KEY, total INTEGER NOT NULL) STRICT, WITHOUT ROWID;
         CREATE TABLE note (sequence INTEGER NOT NULL, counter_id TEXT NOT NULL, text TEXT NOT NULL, at TEXT NOT NULL)

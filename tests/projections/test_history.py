@@ -15,7 +15,7 @@ from projections.commit_index import commit_index
 from projections.files import ReadModelFiles
 from projections.history import History, folded
 from projections.order_detail import LINES, ORDER, order_detail
-from projections.projection import Recorded
+from projections.projection import Recorded, recorded_of
 from projections.reader import Reader
 from projections.store import Batch, Store
 from tests.projections.history import DOMAINS, history_of
@@ -26,11 +26,7 @@ SEEDS = (1, 2)
 
 def recorded(batch: Batch) -> list[Recorded]:
     """Every commit of a log, without an index."""
-    return [
-        Recorded(commit, block.sequence, offset, block.at)
-        for block in batch.blocks
-        for offset, commit in enumerate(block.commits)
-    ]
+    return [one for block in batch.blocks for one in recorded_of(block.sequence, block.at, block.commits)]
 
 
 class Indexed:

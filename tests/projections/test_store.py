@@ -7,6 +7,7 @@ import sqlite3
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -19,7 +20,7 @@ from bus.log import MemoryLog
 from projections.projection import Projection
 from projections.sales import sales
 from projections.store import Batch, Position, Store
-from tests.bus.counter import Added, Scribbled
+from tests.bus.counter import Added, CounterEvent, Scribbled
 from tests.bus.written import Written
 from tests.projections.history import DOMAINS, history_of
 from tests.projections.tally import Indigestible, batch_of, prefixes_of, tally
@@ -180,3 +181,42 @@ def test_however_a_history_is_split_and_redelivered_the_rows_and_the_position_ar
         reached = max(reached, end)
     batches.append(span(min(reached, blocks - 1), blocks))
     assert fold(batches) == fold([span(0, blocks)])
+
+
+async def test_statements_that_are_executed_together_keep_the_order_of_their_key(tmp_path: Path) -> None:
+    """What sets and what adds, mixed at random: the same rows as one statement after the other."""
+    statements: dict[type, str | tuple[str, ...]] = {
+        Added: """
+            INSERT INTO t VALUES (:counter_id, :amount)
+            ON CONFLICT (id) DO UPDATE SET n = 2 * n + excluded.n
+        """,
+        Scribbled: (
+            "INSERT INTO t VALUES (:counter_id, 7) ON CONFLICT (id) DO UPDATE SET n = n + 1",
+            "UPDATE t SET n = 3 * n % 1000 WHERE id = :counter_id",
+        ),
+    }
+    schema = "CREATE TABLE t (id TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT"
+    random = Random(7)
+    written = Written(MemoryLog("counters"))
+    for _ in range(40):
+        names = [random.choice("abcde") for _ in range(random.randint(1, 6))]
+        events: list[CounterEvent] = [
+            random.choice((Added(name, random.randint(0, 9)), Scribbled(name, "x"))) for name in names
+        ]
+        await written.block(*((event.counter_id, [event]) for event in events))
+    batch = await batch_of(written.log)
+    found = []
+    for name, key in (("together", "counter_id"), ("apart", "")):
+        projection = Projection(name, 1, "counters", schema, statements, key)
+        with Store.create(projection, tmp_path / f"{name}@1.1.db", "memory") as store:
+            store.apply(batch)
+            found.append(rows(store, "t"))
+    assert found[0] == found[1]
+    assert len(found[0]) == 5
+
+
+async def test_a_statement_without_its_key_is_a_defect_that_is_told(tmp_path: Path, written: Written) -> None:
+    keyless = Projection("keyless", 1, "counters", "CREATE TABLE t (n INTEGER) STRICT", {Added: "DELETE FROM t"}, "n")
+    await written.block(("a", [Added("a", 1)]))
+    with Store.create(keyless, tmp_path / "keyless@1.1.db", "memory") as store, pytest.raises(KeyError):
+        store.apply(await batch_of(written.log))
