@@ -67,6 +67,7 @@ def tally_work(part: Part, server: Server) -> Iterator[Child]:
     environment = {
         **inherited,
         "TALLY_NATS_URL": server.url,
+        "TALLY_NATS_SYSTEM_URL": server.system_url,
         "TALLY_REPLICAS": str(server.environment.replicas),
         "TALLY_DATA_DIR": str(data_folder(server)),
         "TALLY_LOG_LEVEL": "WARNING",

@@ -28,6 +28,8 @@ LAZY = "2m"
 @dataclass(frozen=True, slots=True)
 class Server:
     url: str
+    system_url: str
+    """As the server's system account: for the start-up check of the workers."""
     client: Client
     folder: Path
     """For whatever else the benchmark stores, on the same disk."""
@@ -46,6 +48,6 @@ async def embedded(sync: str = ALWAYS) -> AsyncIterator[Server]:
         with EmbeddedBroker(settings) as broker:
             client = await connect(broker.url, "bench")
             try:
-                yield Server(broker.url, client, Path(folder), machine)
+                yield Server(broker.url, settings.system_url, client, Path(folder), machine)
             finally:
                 await close(client)

@@ -1,9 +1,11 @@
 """What is left of the rate after a minute, with the read models kept up beside it, and what does it cost in memory?
 
 Orders placed in process with 1,024 in flight, made one by one as they are sent; the projection worker of the product
-(`tally work --part projections`) in another process on the same cores. `short` is the same load for a round, before
-there is anything to project. Reported, with no budget yet: how far the read models were behind when the load ended,
-and the process's resident memory early and at the end, a command (the load keeps 8 bytes of that: its time).
+(`tally work --part projections`) in another process on the same cores. The engine keeps in memory what the state store
+does not have yet; when that is too much, orders are refused as overloaded and come again. `short` is the same load for
+a round, before there is anything to project, on an engine that keeps all in memory. Reported, with no budget yet: how
+far the read models were behind when the load ended, and the process's resident memory early and at the end, a command
+(the load keeps 8 bytes of that: its time).
 
 Budget: sustained >= 0.4x short.
 """
@@ -16,7 +18,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.children import Child, tally_work
+from bench.children import Child, data_folder, tally_work
 from bench.closed_loop import closed_loop, for_seconds
 from bench.load import collect_as_workers_do, new_tag, sent_order
 from bench.report import Report, budget, line, rates, ratio, result
@@ -24,11 +26,15 @@ from bench.rounds import WARM_UP_S, Pace, Round, Told
 from bench.server import embedded
 from bench.stored import commits_stored, expect
 from bus.announcements import Standings
-from bus.commands import Answer
+from bus.commands import Answer, Unavailable
 from bus.engine import Engine
 from bus.log import Log
-from domains.orders.order import orders
+from bus.overlay import OverlaidStates
+from bus.states import States
+from domains.orders.order import Order, orders
 from gateway import compose
+from gateway.settings import Settings
+from projections.aggregate_state import SqliteStateStore
 
 IN_FLIGHT = 1_024
 SUSTAINED_S = 60.0
@@ -39,6 +45,7 @@ LOOK_EVERY = 10_000
 MEMORY_SHARE_MAX = 0.5
 """Of the machine's free memory: a load that would take more ends early."""
 READY_TIMEOUT_S = 30.0
+COME_AGAIN_S = 0.05
 
 
 class _Memory(NamedTuple):
@@ -59,7 +66,8 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
             short = result("short", await _short(await server.log("short"), pace))
             told(line(short))
             log = await server.log("orders")
-            placing = _Placing(log)
+            store = SqliteStateStore(orders, Settings(data_dir=data_folder(server)).read_models)
+            placing = _Placing(log, OverlaidStates(orders, store))
             memory: list[_Memory] = []
             done = await placing.run(QUICK_SUSTAINED_S if quick else SUSTAINED_S, memory)
             position = _position(standings)  # At once: the read models go on.
@@ -71,6 +79,7 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
     told(line(sustained))
     ratios = {"sustained/short": ratio("sustained", "short", rates([sustained, short]))}
     figures = {
+        "refused_as_overloaded": float(placing.refused),
         "sustained_s": round(done.spent_s, 1),
         "read_models_commands_per_s": round((done.n - behind) / done.spent_s, 1),
         "read_models_behind_commands": float(behind),
@@ -83,12 +92,14 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
 
 
 class _Placing:
-    """An engine, and a load that places orders with it."""
+    """An engine, and a load that places orders with it. Where there are `states`, it keeps in memory what they say;
+    then it may refuse orders as overloaded, and they come again."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, states: States[Order] | None = None) -> None:
         self._log = log
-        self._engine = Engine(orders, log)
+        self._engine = Engine(orders, log, states=states)
         self._begun = 0
+        self.refused = 0
 
     async def run(self, seconds: float, memory: list[_Memory] | None = None) -> Round:
         """Where `memory` is given, it gets how much the process held early and at the end."""
@@ -96,9 +107,25 @@ class _Placing:
         tag, going = new_tag(), for_seconds(seconds)
         rss_max = MEMORY_SHARE_MAX * _free_bytes()
 
-        def place(number: int) -> asyncio.Future[list[Answer]]:
+        loop = asyncio.get_running_loop()
+
+        def place(number: int) -> asyncio.Future[None]:
             self._begun = number + 1
-            return self._engine.submit(*sent_order(tag))
+            order = sent_order(tag)
+            placed: asyncio.Future[None] = loop.create_future()
+
+            def submit() -> None:
+                self._engine.submit(*order).add_done_callback(answered)
+
+            def answered(answers: asyncio.Future[list[Answer]]) -> None:
+                if isinstance(answers.result()[0], Unavailable):
+                    self.refused += 1
+                    loop.call_later(COME_AGAIN_S, submit)
+                else:
+                    placed.set_result(None)
+
+            submit()
+            return placed
 
         def more(number: int) -> bool:
             return going(number) and (number % LOOK_EVERY != 0 or _rss_bytes() < rss_max)
