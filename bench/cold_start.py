@@ -1,6 +1,7 @@
 """How long does an engine take to start on a log? It reads, checks and folds every block of its partition.
 
-Rates are in commits read a second; the times are those of a whole start. No budget yet: a state store will bring one.
+Rates are in commits read a second; the times are those of a whole start. No budget: workers start from a state store
+(`bench/cold.py`).
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ def new_tag() -> str:
     return token_hex(4)
 
 
-def place_order(tag: str) -> PlaceOrder:
+def place_order(tag: str, order_id: str = "") -> PlaceOrder:
     line = OrderLine("sku-1", "A product", "a-category", 1, 1_250)
-    return PlaceOrder(f"{tag}{token_hex(8)}", "customer-1", "EUR", (line,))
+    return PlaceOrder(order_id or f"{tag}{token_hex(8)}", "customer-1", "EUR", (line,))
 
 
 def receive_stock(sku: str, tag: str) -> ReceiveStock:

@@ -72,7 +72,8 @@ async def nearly_whole(
 @dataclass(frozen=True, slots=True)
 class OverlayLimits:
     commits_max: int = 200_000
-    """In the overlay; when it is full, commands are refused as `overloaded` until the store has caught up."""
+    """Commits and command ids in the overlay; when it is full, commands are refused as `overloaded` until the store has
+    caught up."""
     cache_max: int = 100_000
     """Aggregates that are in the store as well."""
 
