@@ -6,9 +6,10 @@ that yields one.
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +18,7 @@ from nats.aio.client import Client
 
 from bench.report import Environment, environment
 from bus.broker import BrokerSettings, EmbeddedBroker, free_port
+from bus.cluster import LocalCluster
 from bus.connection import close, connect
 from bus.jetstream import JetStreamLog
 
@@ -34,6 +36,7 @@ class Server:
     folder: Path
     """For whatever else the benchmark stores, on the same disk."""
     environment: Environment
+    pids: tuple[int, ...]
 
     async def log(self, name: str) -> JetStreamLog:
         """A log with as many replicas as this server is for."""
@@ -42,12 +45,43 @@ class Server:
 
 @asynccontextmanager
 async def embedded(sync: str = ALWAYS) -> AsyncIterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="tallystream-bench-") as folder:
-        machine = environment(sync, Path(folder))
-        settings = BrokerSettings(Path(folder) / "broker", free_port(), uuid4().hex, sync=sync)
+    with _folder() as folder:
+        settings = BrokerSettings(folder / "broker", free_port(), uuid4().hex, sync=sync)
         with EmbeddedBroker(settings) as broker:
-            client = await connect(broker.url, "bench")
-            try:
-                yield Server(broker.url, settings.system_url, client, Path(folder), machine)
-            finally:
-                await close(client)
+            async with _connected(broker.url) as client:
+                pids = (broker.pid,)
+                yield Server(broker.url, settings.system_url, client, folder, environment(sync, folder), pids)
+
+
+@asynccontextmanager
+async def clustered(size: int = 3, sync: str = ALWAYS) -> AsyncIterator[Server]:
+    """So many servers on this machine, each with a copy of every log, on one disk and the same cores."""
+    with _folder() as folder, LocalCluster(folder, size, sync) as cluster:
+        async with _connected(cluster.url) as client:
+            pids = tuple(server.pid for server in cluster.servers)
+            machine = environment(sync, folder, replicas=size)
+            yield Server(cluster.url, cluster.system_url, client, folder, machine, pids)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="tallystream-bench-") as folder:
+        yield Path(folder)
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Client]:
+    client = await connect(url, "bench")
+    try:
+        yield client
+    finally:
+        await close(client)
+
+
+def rss_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process, this one unless told otherwise. Linux only; elsewhere 0."""
+    try:
+        pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

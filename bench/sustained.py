@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from bench.children import Child, data_folder, tally_work
@@ -23,7 +22,7 @@ from bench.closed_loop import closed_loop, for_seconds
 from bench.load import collect_as_workers_do, new_tag, sent_order
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import WARM_UP_S, Pace, Round, Told
-from bench.server import embedded
+from bench.server import embedded, rss_bytes
 from bench.stored import commits_stored, expect
 from bus.announcements import Standings
 from bus.commands import Answer, Unavailable
@@ -128,7 +127,7 @@ class _Placing:
             return placed
 
         def more(number: int) -> bool:
-            return going(number) and (number % LOOK_EVERY != 0 or _rss_bytes() < rss_max)
+            return going(number) and (number % LOOK_EVERY != 0 or rss_bytes() < rss_max)
 
         began = time.perf_counter()
         early = asyncio.create_task(self._look(began, seconds * EARLY_SHARE))
@@ -145,7 +144,7 @@ class _Placing:
 
     async def _look(self, began: float, after_s: float) -> _Memory:
         await asyncio.sleep(after_s)
-        return _Memory(time.perf_counter() - began, _rss_bytes(), self._begun)
+        return _Memory(time.perf_counter() - began, rss_bytes(), self._begun)
 
 
 async def _short(log: Log, pace: Pace) -> list[Round]:
@@ -181,15 +180,6 @@ async def _until_announced(standings: Standings, worker: Child) -> None:
         while not all(standings.latest(name) for name in _read_models()):
             worker.check()
             await asyncio.sleep(0.1)
-
-
-def _rss_bytes() -> int:
-    """Resident memory of this process. Linux only; elsewhere 0."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _free_bytes() -> int:
