@@ -14,7 +14,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
-from bench import append, cold, cold_start, hot, in_flight, over_http, over_nats, sustained, sync_modes
+from bench import append, cold, cold_start, hot, in_flight, many, over_http, over_nats, sustained, sync_modes
 from bench.plot import plots
 from bench.report import Report
 from bench.rounds import FULL, QUICK, BenchmarkFailed
@@ -29,6 +29,7 @@ BENCHMARKS = {
     "sync": sync_modes.run,
     "start": cold_start.run,
     "cold": cold.run,
+    "many": many.run,
     "sustained": sustained.run,
 }
 

@@ -6,7 +6,7 @@ the memory of the one before. Their reports become one:
 - `in_flight`: rates and times by how much is in flight, beside JetStream, SQLite and PostgreSQL used directly;
 - `hot`: one hot aggregate against many; `nats`: from another process; `http`: over the whole system;
 - `sync`: with and without fsync; `start`: a start from the log; `cold`: states that have to be loaded;
-- `sustained`: a minute, with read models.
+- `many`: after 2,000,000 aggregates; `sustained`: a minute, with read models.
 
 Budgets: those of the parts.
 """
@@ -24,7 +24,7 @@ from bench.report import Report, merged
 from bench.rounds import BenchmarkFailed, Pace, Told
 from bus.lifetime import die_with_parent
 
-PARTS = ("in_flight", "hot", "nats", "http", "sync", "start", "cold", "sustained")
+PARTS = ("in_flight", "hot", "nats", "http", "sync", "start", "cold", "many", "sustained")
 
 
 class PartFailed(BenchmarkFailed):

@@ -10,33 +10,25 @@ Budget: cold >= 0.4x warm.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-from bench.baselines.bare_blocks import Writer
 from bench.closed_loop import closed_loop, up_to
-from bench.load import collect_as_workers_do, commit_of, envelope, new_tag, place_order, sent
+from bench.load import collect_as_workers_do, new_tag, sent
+from bench.placed_orders import placed, project
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Round, Told
-from bench.server import Server, embedded
+from bench.server import embedded
 from bench.stored import commits_stored, expect
-from bus.blocks import Chain, block_decoder
 from bus.engine import Engine
 from bus.log import Log
 from bus.overlay import OverlaidStates, OverlayLimits
 from bus.states import States
 from domains.orders.messages import ConfirmReservation, OrderCommand, OrderEvent
 from domains.orders.order import Order, orders
-from projections.aggregate_state import SqliteStateStore, aggregate_state
-from projections.commit_index import commit_index
-from projections.files import ReadModelFiles
-from projections.store import Batch, ReadBlock, Store
+from projections.aggregate_state import SqliteStateStore
 
 IN_FLIGHT = 1_024
 ORDERS = 200_000
 QUICK_ORDERS = 20_000
-COMMITS = 500
-"""In a block."""
-
 OrderEngine = Engine[Order, OrderCommand, OrderEvent]
 
 
@@ -45,8 +37,8 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
     tag = new_tag()
     ids = [f"{tag}{number:08x}" for number in range(QUICK_ORDERS if quick else ORDERS)]
     async with embedded() as server:
-        logs = {name: await _placed(server, name, ids) for name in ("cold", "warm")}
-        await _project(logs["cold"], server.folder)
+        logs = {name: await placed(server, name, ids) for name in ("cold", "warm")}
+        await project(logs["cold"], server.folder)
         limits = OverlayLimits(cache_max=1, commits_max=4 * len(ids))  # Nobody keeps the store up meanwhile.
         states = OverlaidStates(orders, SqliteStateStore(orders, server.folder), limits)
         cold, cold_s = await _started(logs["cold"], states)
@@ -69,35 +61,6 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
         f"start_of_{len(ids)}_orders_from_the_log_ms": round(warm_s * 1_000, 1),
     }
     return Report("cold", server.environment, results, ratios, [budget("cold/warm", 0.4, ratios)], figures, quick=quick)
-
-
-async def _placed(server: Server, name: str, ids: list[str]) -> Log:
-    """A log in which these orders are placed."""
-    log = await server.log(name)
-    writer = Writer(log)
-    for begin in range(0, len(ids), COMMITS):
-        commits: list[bytes] = []
-        for order_id in ids[begin : begin + COMMITS]:
-            command = place_order("", order_id)
-            commits.append(commit_of(command, envelope(command, order_id)))
-        await writer.append(commits)
-    return log
-
-
-async def _project(log: Log, folder: Path) -> None:
-    """Store the states and the index of all that a log holds."""
-    files, decode = ReadModelFiles(folder), block_decoder(orders.events).decode
-    for projection in (aggregate_state(orders), commit_index(orders.name)):
-        chain = Chain(log.epoch, whole=True)
-        with Store.create(projection, files.next_build(projection), log.epoch) as store:
-            async for records in log.read(until=await log.head()):
-                blocks: list[ReadBlock] = []
-                for record in records:
-                    block = chain.follow(record, decode)
-                    blocks.append(ReadBlock(record.sequence, block.at, block.commits))
-                store.apply(Batch(blocks, dict(chain.tips)))
-            expect(store.position.sequence, await log.head(), f"the read model {projection.name}")
-            files.switch(projection.name, store.path)
 
 
 async def _started(log: Log, states: States[Order] | None) -> tuple[OrderEngine, float]:

@@ -11,17 +11,20 @@ from bench.rounds import Round
 from bench.stored import aggregates_stored, expect
 from bus.engine import Engine
 from bus.log import Log
-from domains.orders.order import orders
+from bus.states import States
+from domains.orders.order import Order, orders
 
 
 @asynccontextmanager
-async def placing_orders(log: Log) -> AsyncIterator[Callable[[int, int], Awaitable[Round]]]:
+async def placing_orders(
+    log: Log, states: States[Order] | None = None
+) -> AsyncIterator[Callable[[int, int], Awaitable[Round]]]:
     """An engine on a log, deciding orders: so many, with so many in flight, each a frame of its own.
 
     Commands are handed over as they are, not as JSON: that is what being in one process means. (Over NATS they are
     decoded, see `bench/over_nats.py`.)
     """
-    engine = Engine(orders, log)
+    engine = Engine(orders, log, states=states)
     await engine.start()
 
     async def do(in_flight: int, n: int) -> Round:
