@@ -12,7 +12,7 @@ import inspect
 import sqlite3
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -102,6 +102,7 @@ class SqliteStateStore(Generic[State, Command, Event]):
         self._index = _LiveFile(self._files, commit_index(domain.name))
         self._decode = _decoder(domain).decode
         self._reading = Lock()
+        self._closed = False
 
     async def opened(self) -> Opened:
         return await asyncio.to_thread(self._opened)
@@ -122,22 +123,33 @@ class SqliteStateStore(Generic[State, Command, Event]):
             raise StoreUnreachable(str(error)) from error
 
     def close(self) -> None:
-        self._states.close()
-        self._index.close()
+        """Once what is being read is read: whoever was cancelled has left a thread behind that may still be reading."""
+        with self._reading:
+            self._closed = True
+            self._states.close()
+            self._index.close()
 
     def _opened(self) -> Opened:
-        with self._reading:
+        with self._open():
             states, index = self._states.position(), self._index.position()
         return min(states, index, key=lambda opened: opened.sequence)
 
     def _read(self, aggregates: Collection[str], command_ids: Collection[str]) -> Stored[State]:
         """The position is read first: what is read after it may be newer, never older."""
         opened = self._opened()
-        with self._reading:
+        with self._open():
             rows = self._states.rows(_STATES, json_array(aggregates)) if aggregates else []
             found = self._index.rows(_ANSWERED, json_array(command_ids)) if command_ids else []
         states = {name: Known(version, self._decode(state)) for name, version, state in rows}
         return Stored(opened.sequence, states, dict(found))
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """The right to use the connections, which are for one thread at a time."""
+        with self._reading:
+            if self._closed:
+                raise StoreUnreachable("the store is closed")
+            yield
 
 
 class _LiveFile:

@@ -266,6 +266,24 @@ async def test_stored_states_are_the_fold_of_the_log(projected: Projected) -> No
     store.close()
 
 
+async def test_a_store_is_closed_only_when_nobody_reads_it_any_more(projected: Projected) -> None:
+    """Who is cancelled leaves a thread behind, and a connection that is closed under it ends the process."""
+    written = _Counting(MemoryLog("counters"))
+    for _ in range(50):
+        await written.add([(f"a{number}", 1) for number in range(40)])
+    await projected.project_all(written.log)
+    for _ in range(50):
+        store = SqliteStateStore(counters(), projected.folder)
+        reading = [asyncio.create_task(store.read([f"a{number}" for number in range(40)], ())) for _ in range(4)]
+        await asyncio.sleep(0)
+        for task in reading:
+            task.cancel()
+        store.close()
+        with pytest.raises(StoreUnreachable, match="closed"):
+            await store.opened()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
 async def test_a_store_of_another_fold_is_none(projected: Projected) -> None:
     """A changed fold has another version: what the old one left is not read."""
     written = _Counting(MemoryLog("counters"))
