@@ -215,7 +215,7 @@ def test_whatever_happens_every_command_takes_effect_as_it_was_answered(script: 
     asyncio.run(check(script))
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(stored_steps, min_size=1, max_size=30))
 def test_so_it_does_when_engines_keep_only_what_is_not_stored_yet(script: list[Step]) -> None:
     with TemporaryDirectory() as folder, Projected(Path(folder)) as projected:

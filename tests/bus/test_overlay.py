@@ -57,7 +57,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(operations)
 def test_what_is_evicted_comes_back_equal(script: list[object]) -> None:
     """Against states that keep everything in memory, after every step; the store lags as far as it likes."""
