@@ -49,8 +49,8 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
 
 @asynccontextmanager
 async def _sending_orders(server: Server) -> AsyncIterator[Callable[[int, int], Awaitable[Round]]]:
-    sender = compose.sender(server.client)
     log = await server.log("orders")
+    sender = compose.sender(server.client, {log.name: log})
 
     async def do(in_flight: int, n: int) -> Round:
         tag, before = new_tag(), await log.head()

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from bus.blocks import EncodedCommit
-from bus.commands import Refused
+from bus.commands import Refused, partition_of
 from bus.filling import Decided, Filling, Item
 from bus.states import Known
 from domains.kernel import Domain, Rejected
@@ -36,8 +36,10 @@ class Taken(Enum):
 class Deciding(Generic[State, Command, Event]):
     """What a domain says to commands, as commits of a block."""
 
-    def __init__(self, domain: Domain[State, Command, Event]) -> None:
+    def __init__(self, domain: Domain[State, Command, Event], partition: int = 0, partitions: int = 1) -> None:
         self._domain = domain
+        self._partition = partition
+        self._partitions = partitions
         self._decode = msgspec.json.Decoder(Union[domain.commands]).decode  # noqa: UP007  # Made at run time.
 
     def targets(self, item: Item) -> tuple[str, ...]:
@@ -57,6 +59,8 @@ class Deciding(Generic[State, Command, Event]):
             item.command = self._decode(envelope.command)
         command: Command = item.command  # type: ignore[assignment]  # An item is of any domain's.
         targets = domain.targets(command)
+        if self._partitions > 1:
+            self._check_partition(targets)
         if len(targets) > 1:
             return self._decide_unit(item, command, targets, filling, known)
         (own,) = targets
@@ -81,6 +85,12 @@ class Deciding(Generic[State, Command, Event]):
         filling.commits.append(commit)
         filling.add(item, Decided(item.digest, version, encoded), len(commit) + 1)
         return Taken.IN
+
+    def _check_partition(self, targets: tuple[str, ...]) -> None:
+        """Whoever believes in another number of partitions would give an aggregate a second history beside its own."""
+        for aggregate in targets:
+            if (right := partition_of(aggregate, self._partitions)) != self._partition:
+                raise Rejected("wrong_partition", f"{aggregate} is in partition {right}, not {self._partition}")
 
     def _decide_unit(
         self,

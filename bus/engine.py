@@ -66,6 +66,7 @@ class Engine(Generic[State, Command, Event]):
         log: Log,
         *,
         partition: int = 0,
+        partitions: int = 1,
         states: States[State] | None = None,
         limits: EngineLimits | None = None,
         now: Callable[[], float] = time.time,
@@ -78,7 +79,7 @@ class Engine(Generic[State, Command, Event]):
         self._partition = Partition(
             domain, log, partition, self._states, progress=progress, retry_s=self._limits.catch_up_retry_s
         )
-        self._deciding = Deciding(domain)
+        self._deciding = Deciding(domain, partition, partitions)
         self._queue: deque[Item] = deque()
         self._unknown: deque[Item] = deque()
         """What waits for states to be loaded; what comes for other aggregates overtakes it."""

@@ -35,7 +35,6 @@ def observe(sender: Sender, wrap: Callable[[object], tuple[str, Struct]]) -> Rea
         answer = await sender.send(
             command,
             id=what.id,
-            aggregate=instance,
             actor="process",
             cause=what.position,
             correlation=what.commit.correlation or instance,
@@ -56,7 +55,6 @@ def relay(sender: Sender, steps: Callable[[object], Sequence[Struct]], actor: st
                 sender.send(
                     command,
                     id=f"{what.id}-{number}",
-                    aggregate=what.commit.aggregate,
                     actor=actor,
                     cause=what.position,
                     correlation=what.commit.correlation,

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import nats.errors
@@ -152,15 +153,21 @@ class Sender:
     """Sends commands to the engines that own them.
 
     `domains` maps each command type to its domain, `partitions` each domain to its number of partitions (1 where it
-    is not named). Every command gets an answer or, after its timeout, `Unknown`: repeat it under the same id then.
+    is not named), `targets` what each domain's commands are about: a command's own aggregate chooses the partition.
+    Every command gets an answer or, after its timeout, `Unknown`: repeat it under the same id then.
     """
 
     def __init__(
-        self, client: Client, domains: Mapping[type, str], partitions: Mapping[str, int] | None = None
+        self,
+        client: Client,
+        domains: Mapping[type, str],
+        partitions: Mapping[str, int] | None = None,
+        targets: Mapping[str, Callable[[Any], tuple[str, ...]]] | None = None,
     ) -> None:
         self._client = client
         self._domains = domains
         self._partitions = partitions or {}
+        self._targets = targets or {}
         self._lanes: dict[tuple[str, int], _Lane] = {}
 
     async def send(
@@ -179,7 +186,7 @@ class Sender:
         timeout_s: float = COMMAND_TIMEOUT_S,
         bytes_max: int = COMMAND_BYTES_MAX,
     ) -> Answer:
-        """Send one command. `aggregate` chooses the partition where a domain has several."""
+        """Send one command. `aggregate` chooses the partition where `targets` does not say what it is about."""
         domain = self._domains[type(command)]
         deadline = time.time() + timeout_s
         data = encode(
@@ -202,13 +209,19 @@ class Sender:
             return malformed(error)
         if len(data) > bytes_max:
             return Refused("command_too_large", f"a command is at most {bytes_max} bytes")
-        partition = partition_of(aggregate, self._partitions.get(domain, 1))
+        partitions = self._partitions.get(domain, 1)
+        if partitions > 1 and domain in self._targets:
+            aggregate = self._targets[domain](command)[0]
+        partition = partition_of(aggregate, partitions)
         lane = self._lanes.get((domain, partition))
         if lane is None:
             lane = self._lanes[domain, partition] = _Lane(self._client, command_subject(domain, partition))
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         lane.put(_Waiting(data, deadline, answer), timeout_s)
         return await answer
+
+    def partitions_of(self, domain: str) -> int:
+        return self._partitions.get(domain, 1)
 
     def domain_of(self, command: Struct) -> str:
         """The domain that a command belongs to."""

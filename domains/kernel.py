@@ -67,6 +67,8 @@ class Domain(Generic[State, Command, Event]):
 
     A command is a unit of work over `targets(command)`, whose first is its own aggregate (its version is what the
     caller is told). All of its events are committed together, each to the aggregate that `owner(event)` names.
+    `single`: every command is about one aggregate; only then may the domain's log have several partitions, for what is
+    decided together lies in one of them.
 
     >>> from domains.orders.order import orders
     >>> from domains.orders.messages import CancelOrder
@@ -83,6 +85,7 @@ class Domain(Generic[State, Command, Event]):
     initial: Callable[[str], State]
     decide: Callable[[Mapping[str, State], Command], list[Event]]
     evolve: Callable[[State, Event], State]
+    single: bool = False
 
 
 def hosted(
@@ -110,4 +113,5 @@ def hosted(
         initial=lambda _: decider.initial,
         decide=decide,
         evolve=decider.evolve,
+        single=True,
     )

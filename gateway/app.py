@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         app.state.client = client
         app.state.tokens = Tokens(jwt_secret(settings))
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
-        app.state.gate = gate = Gate(compose.sender(client), reader, standings, logs, compose.decoders())
+        app.state.gate = gate = Gate(compose.sender(client, logs), reader, standings, logs, compose.decoders())
         try:
             yield
         finally:

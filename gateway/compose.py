@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from domains.orders.order import orders
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.payments.payment import payments
 from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsError
 from projections import order_detail, order_summary, products, sales, stock
 from projections import payments as payment_views
 from projections.aggregate_state import aggregate_state
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler
 
 AnyDomain = Domain[object, object, object]
+
+log = logging.getLogger(__name__)
 
 DOMAINS: tuple[AnyDomain, ...] = (catalogue, inventory, orders, payments, checkout)  # type: ignore[assignment]  # Each is typed in itself; here they are only hosted.
 
@@ -108,10 +111,34 @@ def owners() -> dict[type, str]:
     return {command: domain.name for domain in DOMAINS for command in domain.commands}
 
 
-def sender(client: Client) -> Sender:
-    return Sender(client, owners())
+def sender(client: Client, logs: Mapping[str, JetStreamLog]) -> Sender:
+    """A sender that knows how many partitions these logs have."""
+    partitions = {name: log.partitions for name, log in logs.items()}
+    return Sender(client, owners(), partitions, {domain.name: domain.targets for domain in DOMAINS})
 
 
 async def open_logs(client: Client, settings: Settings) -> dict[str, JetStreamLog]:
-    """Every log, made where it does not exist yet."""
-    return {domain.name: await JetStreamLog.open(client, domain.name, replicas=settings.replicas) for domain in DOMAINS}
+    """Every log, made where it does not exist yet. One that exists keeps the partitions that it was made with.
+
+    Raises `SettingsError` for partitions that cannot be.
+    """
+    _check_partitions(settings.partitions)
+    logs: dict[str, JetStreamLog] = {}
+    for domain in DOMAINS:
+        wanted = settings.partitions.get(domain.name, 1)
+        opened = await JetStreamLog.open(client, domain.name, partitions=wanted, replicas=settings.replicas)
+        if domain.name in settings.partitions and opened.partitions != wanted:
+            made = f"the log {domain.name} keeps the {opened.partitions} it was made with"
+            log.warning("TALLY_PARTITIONS has %s=%d: %s", domain.name, wanted, made)
+        logs[domain.name] = opened
+    return logs
+
+
+def _check_partitions(wanted: Mapping[str, int]) -> None:
+    domains = {domain.name: domain for domain in DOMAINS}
+    for name, number in wanted.items():
+        if name not in domains:
+            raise SettingsError(f"TALLY_PARTITIONS has {name!r}, wanted some of {', '.join(domains)}")
+        if number > 1 and not domains[name].single:
+            reason = "its commands are about several aggregates, which have to lie together"
+            raise SettingsError(f"TALLY_PARTITIONS has {name}={number}, but {name} has 1 partition: {reason}")

@@ -13,6 +13,7 @@ from bus.safety import EXCEPTIONS
 
 MARKER = "tallystream.json"
 """Lies in every data folder of ours, so that nobody else's is ever written into."""
+PARTITIONS_MAX = 64
 
 
 class SettingsError(Exception):
@@ -35,6 +36,10 @@ class Settings(Struct, frozen=True):
     nats_system_url: str = ""
     unsafe: frozenset[str] = frozenset()
     """What the start-up check of the broker lets pass, see `bus/safety.py`."""
+    partitions: dict[str, int] = {}
+    """Of the logs that are yet to be made, by domain; 1 where it is not named."""
+    workers: int = 1
+    """How many processes `tally up` runs for commands: the first owns partitions, and so does each other, evenly."""
 
     @property
     def read_models(self) -> Path:
@@ -82,6 +87,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         provider_url=text("TALLY_PROVIDER_URL", ""),
         nats_system_url=text("TALLY_NATS_SYSTEM_URL", ""),
         unsafe=_unsafe(text("TALLY_UNSAFE", "")),
+        partitions=_partitions(text("TALLY_PARTITIONS", "")),
+        workers=number("TALLY_WORKERS", 1, 1, 64),
     )
 
 
@@ -90,6 +97,19 @@ def _unsafe(names: str) -> frozenset[str]:
     if unknown := found - EXCEPTIONS.keys():
         wanted = ", ".join(EXCEPTIONS)
         raise SettingsError(f"TALLY_UNSAFE has {sorted(unknown)[0]!r}, wanted some of {wanted}, comma-separated")
+    return found
+
+
+def _partitions(text: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, number = (each.strip() for each in part.partition("="))
+        if not (name or equals):
+            continue
+        if not name or not number.isdecimal() or not 1 <= int(number) <= PARTITIONS_MAX:
+            wanted = f"wanted domains with a number from 1 to {PARTITIONS_MAX}, such as orders=4,payments=2"
+            raise SettingsError(f"TALLY_PARTITIONS has {part.strip()!r}, {wanted}")
+        found[name] = int(number)
     return found
 
 

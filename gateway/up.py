@@ -123,6 +123,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_HTTP_HOST": settings.http_host,
         "TALLY_HTTP_PORT": str(port),
         "TALLY_REPLICAS": str(settings.replicas),
+        "TALLY_PARTITIONS": ",".join(f"{name}={number}" for name, number in settings.partitions.items()),
         "PROMETHEUS_MULTIPROC_DIR": str(settings.metrics_dir),
     }
     if settings.jwt_secret:
@@ -131,7 +132,11 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
     if not settings.nats_url:
         children.append(Child("broker", configure(broker), rank=0))
     ranks = {"commands": 1, "projections": 2, "processes": 2}
-    children += [Child(part, [*tally, "work", "--part", part], environment, rank=ranks[part]) for part in PARTS]
+    working = [
+        *((part, part) for part in PARTS),
+        *(("commands", f"commands-{n}") for n in range(2, settings.workers + 1)),
+    ]
+    children += [Child(name, [*tally, "work", "--part", part], environment, rank=ranks[part]) for part, name in working]
     if not settings.provider_url:
         provider_port = where.provider_url.rpartition(":")[2]
         children.append(Child("provider", [*tally, "provider", "--port", provider_port], environment, rank=2))

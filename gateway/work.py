@@ -113,7 +113,7 @@ async def run_projections(client: Client, logs: dict[str, JetStreamLog], setting
 async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
     """Run the processes' intakes and relays and the effects, until cancelled."""
     decoders = compose.decoders()
-    sender = compose.sender(client)
+    sender = compose.sender(client, logs)
     checkpoints = await Checkpoints.open(settings.data_dir / "reactors.db")
     if not settings.provider_url:
         log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")

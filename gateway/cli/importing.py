@@ -70,7 +70,8 @@ async def _import(settings: Settings, records: Records) -> ImportResult:
             standings = Standings(client)
             await standings.start()
             with _progress() as told:
-                return await import_records(records, compose.sender(client), reader, standings, told)
+                sender = compose.sender(client, await compose.open_logs(client, settings))
+                return await import_records(records, sender, reader, standings, told)
         finally:
             await reader.close()
             await close(client)

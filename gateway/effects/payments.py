@@ -91,7 +91,6 @@ class PaymentEffects:
             await self._sender.send(
                 command,
                 id=f"{what.id}-answer",
-                aggregate=what.commit.aggregate,
                 actor=ACTOR,
                 cause=what.position,
                 correlation=what.commit.correlation,

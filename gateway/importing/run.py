@@ -115,7 +115,6 @@ class _Run:
             answer: Answer = await self._sender.send(
                 step.command,
                 id=step.id,
-                aggregate=life.subject,
                 actor=ACTOR,
                 correlation=life.subject,
                 expect=step.expect,

@@ -44,9 +44,13 @@ async def readyz(request: AnyRequest) -> Ready:
     gate = gate_of(request)
     if not state.client.is_connected:
         raise Problem(503, "not_ready", "the broker cannot be reached", headers={"Retry-After": "1"})
-    domains = list(gate.logs)
-    alive = await asyncio.gather(*(gate.sender.ping(domain) for domain in domains))
-    reasons = [f"no engine owns {domain}" for domain, answers in zip(domains, alive, strict=True) if not answers]
+    owned = [(domain, partition) for domain in gate.logs for partition in range(gate.sender.partitions_of(domain))]
+    alive = await asyncio.gather(*(gate.sender.ping(*which) for which in owned))
+    reasons = [
+        f"no engine owns {domain}" if gate.sender.partitions_of(domain) == 1 else f"no engine owns {domain}/{partition}"
+        for (domain, partition), answers in zip(owned, alive, strict=True)
+        if not answers
+    ]
     for name in state.projections:
         standing = gate.standings.latest(name)
         if standing is None or gate.standings.silent_s(name) > SILENT_MAX_S:

@@ -11,7 +11,7 @@ import pytest
 from msgspec import Raw
 
 from bus.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, GENESIS, hash_of, seal
-from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
+from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown, partition_of
 from bus.deciding import malformed
 from bus.engine import EngineLimits
 from bus.log import Appended, Conflict, Log, LogDamaged, MemoryLog
@@ -735,3 +735,17 @@ async def test_partitions_of_one_log_are_owned_apart(log: Log) -> None:
         assert isinstance(repeated, Stored)
         assert (repeated.version, repeated.repeated) == (4, True)
         await again.stop()
+
+
+async def test_an_engine_refuses_what_belongs_into_another_partition(log: Log) -> None:
+    """A sender that believes in another number of partitions must not give an aggregate a second history."""
+    right = partition_of("a", 4)
+    other = next(name for name in ("b", "c", "d", "e", "f") if partition_of(name, 4) != right)
+    engine = CounterEngine(counters(), log, partition=right, partitions=4)
+    await engine.start()
+    frame = [command(Add("a", 1), "c1"), command(Add(other, 1), "c2"), command(Transfer("a", other, 1), "c3")]
+    stored, *refused = await engine.submit(frame)
+    assert isinstance(stored, Stored)
+    assert [each.code for each in refused if isinstance(each, Refused)] == ["wrong_partition"] * 2
+    assert totals(await blocks_of(log)) == {"a": 1}
+    await engine.stop()

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bus.blocks import Commit
-from bus.commands import Answer, Stored, Unavailable
+from bus.commands import Answer, Stored, Unavailable, partition_of
 from bus.log import LogDamaged, MemoryLog
 from bus.overlay import OverlayLimits, nearly_whole
 from bus.overlay import Stored as OfStore
@@ -23,7 +23,19 @@ from bus.states import NEVER, UNSURE, Known, MemoryStates, Opened, StoreUnreacha
 from projections.aggregate_state import SqliteStateStore, aggregate_state
 from projections.files import ReadModelFiles
 from projections.store import Store
-from tests.bus.counter import Add, Added, CounterEngine, CounterEvent, Scribbled, answer, command, counters
+from tests.bus.counter import (
+    Add,
+    Added,
+    CounterEngine,
+    CounterEvent,
+    Scribbled,
+    answer,
+    blocks_of,
+    command,
+    contiguous,
+    counters,
+    totals,
+)
 from tests.bus.projected import INDEX, STATES, CounterStates, Projected
 from tests.bus.waiting import until
 from tests.bus.written import Written
@@ -327,3 +339,37 @@ def test_filters_of_two_sizes_are_merged() -> None:
         assert "k" in seen
         assert "o" in seen
         assert sum(f"n{number}" in seen for number in range(1_000)) < 100
+
+
+# -- several partitions ---------------------------------------------------------------------------------------------
+
+
+async def test_partitions_share_the_store_of_their_log(projected: Projected) -> None:
+    """The store is of the whole log; each partition's engine starts from it, lets go by it, and reads what it lacks."""
+    log, partitions, rounds = MemoryLog("counters"), 3, 4
+    names = [f"a{n}" for n in range(12)]
+    by_partition = [[name for name in names if partition_of(name, partitions) == p] for p in range(partitions)]
+    for turn in range(rounds):
+        engines = []
+        for partition in range(partitions):
+            states = projected.states()
+            engine = CounterEngine(counters(), log, partition=partition, partitions=partitions, states=states)
+            await engine.start()
+            engines.append((engine, states))
+        for number, (engine, states) in enumerate(engines):
+            for name in by_partition[number]:
+                given = await answer(engine, command(Add(name, 1), f"{turn}-{name}"))
+                assert isinstance(given, Stored)
+                assert given.version == turn + 1
+            await projected.project(log, STATES, 3 + number)
+            await projected.project(log, INDEX, 5 - number)
+            await states.tidy()
+        for number, (engine, _) in enumerate(engines):
+            for name in by_partition[number]:
+                again = await answer(engine, command(Add(name, 1), f"{turn // 2}-{name}"))
+                assert isinstance(again, Stored)
+                assert (again.version, again.repeated) == (turn // 2 + 1, True)
+            await engine.stop()
+    blocks = await blocks_of(log)
+    assert contiguous(blocks)
+    assert totals(blocks) == dict.fromkeys(names, rounds)

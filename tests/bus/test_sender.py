@@ -233,10 +233,11 @@ async def test_the_partition_is_chosen_by_the_aggregate(client: Client, unique: 
     for engine, endpoint in zip(engines, endpoints, strict=True):
         await engine.start()
         await endpoint.start()
-    sender = Sender(client, {Add: unique}, {unique: 2})
-    for turn in range(2):
-        for n in range(8):
-            assert isinstance(await sender.send(Add(f"a{n}", 1), id=f"c{turn}-{n}", aggregate=f"a{n}"), Stored)
+    told = Sender(client, {Add: unique}, {unique: 2})
+    knows = Sender(client, {Add: unique}, {unique: 2}, {unique: counters().targets})
+    for n in range(8):
+        assert isinstance(await told.send(Add(f"a{n}", 1), id=f"c0-{n}", aggregate=f"a{n}"), Stored)
+        assert isinstance(await knows.send(Add(f"a{n}", 1), id=f"c1-{n}"), Stored)
     found = [totals(await blocks_of(each)) for each in logs]
     assert found[0]
     assert found[1]

@@ -27,6 +27,8 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
             "TALLY_PROVIDER_URL": "http://p",
             "TALLY_NATS_SYSTEM_URL": "nats://system@n:4222",
             "TALLY_UNSAFE": "lazy-sync, no-tls",
+            "TALLY_PARTITIONS": "orders=4, payments=2",
+            "TALLY_WORKERS": "2",
         }
     ) == Settings(
         "0.0.0.0",
@@ -40,6 +42,8 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
         "http://p",
         "nats://system@n:4222",
         frozenset(("lazy-sync", "no-tls")),
+        {"orders": 4, "payments": 2},
+        2,
     )
 
 
@@ -69,6 +73,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("TALLY_GATEWAYS", "0"),
         ("TALLY_LOG_LEVEL", "loud"),
         ("TALLY_UNSAFE", "everything"),
+        ("TALLY_PARTITIONS", "orders"),
+        ("TALLY_PARTITIONS", "orders=0"),
+        ("TALLY_PARTITIONS", "orders=65"),
+        ("TALLY_PARTITIONS", "=4"),
+        ("TALLY_WORKERS", "0"),
     ],
 )
 def test_what_makes_no_sense_is_named_with_its_value(name: str, value: str) -> None:

@@ -42,7 +42,7 @@ class System:
     def __init__(self, broker: EmbeddedBroker, client: Client, logs: dict[str, JetStreamLog]) -> None:
         self.broker = broker
         self.logs = logs
-        self.sender: Sender = compose.sender(client)
+        self.sender: Sender = compose.sender(client, logs)
         self.standings = Standings(client)
 
     async def heads(self) -> dict[str, int]:
@@ -202,7 +202,7 @@ async def test_nobody_answers(own_broker: EmbeddedBroker) -> None:
     client = await connect(own_broker.url, "import")
     step = Step("olist-place-o1", PlaceOrder("o1", "b1", "BRL", (), workflow="recorded"), datetime.now(UTC))
     with pytest.raises(ImportFailed, match=r"no answer to olist-place-o1 in 0\.2 s \(no_engine\): what was sent is"):
-        await run(iter([Life("o1", (step,))]), 1, compose.sender(client), patience=HASTY)
+        await run(iter([Life("o1", (step,))]), 1, compose.sender(client, {}), patience=HASTY)
     await close(client)
 
 
@@ -212,11 +212,14 @@ async def test_read_models_that_stand_still(own_broker: EmbeddedBroker, reader: 
         client = await connect(own_broker.url, "all")
         stack.push_async_callback(close, client)
         settings = Settings(data_dir=tmp_path)
-        await start_engines(client, await compose.open_logs(client, settings), settings, stack)
+        logs = await compose.open_logs(client, settings)
+        await start_engines(client, logs, settings, stack)
         standings = Standings(client)
         await standings.start()
         with pytest.raises(ImportFailed, match="all is sent, but the read model products stays at 0 of 2"):
-            await import_records(read_folder(folder), compose.sender(client), reader, standings, stuck_after_s=0.1)
+            await import_records(
+                read_folder(folder), compose.sender(client, logs), reader, standings, stuck_after_s=0.1
+            )
 
 
 async def test_a_folder_of_something_else_is_refused(system: System, reader: Reader, tmp_path: Path) -> None:
