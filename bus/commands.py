@@ -93,8 +93,9 @@ def digest_of(content: bytes) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
-def command_subject(domain: str, partition: int) -> str:
-    return f"cmd.{domain}.{partition}"
+def command_subject(domain: str, partition: int, token: int = 0) -> str:
+    """Of a partition; with its owner's token the subject that only that owner hears."""
+    return f"cmd.{domain}.{partition}.{token}" if token else f"cmd.{domain}.{partition}"
 
 
 def partition_of(aggregate: str, partitions: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -25,26 +26,43 @@ log = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """Serves one engine. Until it is started senders hear "no responders" at once."""
+    """Serves one engine. Until it is started senders hear "no responders" at once.
 
-    def __init__(self, client: Client, engine: Engine[State, Command, Event], domain: str, partition: int = 0) -> None:
+    With a `token` it serves its owner's own subject as well: whoever knows the owner reaches it and nobody else, even
+    while a former one, which is frozen, still has its share of the common subject. While it does not `hold` the
+    partition, as far as it can tell, it drops frames: they are sent again, and reach whoever does.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        engine: Engine[State, Command, Event],
+        domain: str,
+        partition: int = 0,
+        *,
+        token: int = 0,
+        holds: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._client = client
         self._submit = engine.submit
+        self._holds = holds
         self._subject = command_subject(domain, partition)
-        self._subscription: Subscription | None = None
+        self._subjects = dict.fromkeys((self._subject, command_subject(domain, partition, token)))
+        self._subscriptions: list[Subscription] = []
         self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._subscription = await self._client.subscribe(self._subject, queue="engine", cb=self._arrived)
+        for subject in self._subjects:
+            self._subscriptions.append(await self._client.subscribe(subject, queue="engine", cb=self._arrived))
 
     async def stop(self) -> None:
         """Take no more frames than the server has on its way already. Answers to those taken still go out."""
-        subscription, self._subscription = self._subscription, None
-        if subscription is None or not self._client.is_connected:
+        subscriptions, self._subscriptions = self._subscriptions, []
+        if not subscriptions or not self._client.is_connected:
             return
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
-                await subscription.drain()  # type: ignore[no-untyped-call]  # Untyped in the client.
+                await asyncio.gather(*(each.drain() for each in subscriptions))  # type: ignore[no-untyped-call]  # Untyped in the client.
         except (nats.errors.Error, TimeoutError) as error:  # Frames that get lost now are sent again elsewhere.
             log.info("%s was left without a word: %s", self._subject, str(error) or type(error).__name__)
 
@@ -56,6 +74,9 @@ class Endpoint:
     async def _arrived(self, message: Msg) -> None:
         if not message.reply:
             log.warning("a frame on %s wants no answer: dropped", self._subject)
+            return
+        if not self._holds():
+            log.info("a frame on %s is left to another owner", self._subject)
             return
         try:
             frame = decode_frame(message.data)

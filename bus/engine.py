@@ -58,7 +58,11 @@ class EngineLimits:
 
 
 class Engine(Generic[State, Command, Event]):
-    """Owner of one partition. `start` reads the log, `submit` takes frames, `stop` finishes what was begun."""
+    """Owner of one partition. `start` reads the log, `submit` takes frames, `stop` finishes what was begun.
+
+    Where it does not `hold` the partition, as far as it can tell, a conflict is not fought over: what it was about to
+    decide anew may have been refused by the other owner meanwhile.
+    """
 
     def __init__(
         self,
@@ -70,12 +74,14 @@ class Engine(Generic[State, Command, Event]):
         states: States[State] | None = None,
         limits: EngineLimits | None = None,
         now: Callable[[], float] = time.time,
+        holds: Callable[[], bool] = lambda: True,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self._domain = domain
         self._states: States[State] = states or MemoryStates(domain)
         self._limits = limits or EngineLimits()
         self._now = now
+        self._holds = holds
         self._partition = Partition(
             domain, log, partition, self._states, progress=progress, retry_s=self._limits.catch_up_retry_s
         )
@@ -95,7 +101,12 @@ class Engine(Generic[State, Command, Event]):
         """Why the log does not take blocks, as long as it does not."""
         self._closed = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Raises what stopped the engine for good, such as a damaged log."""
+        """Raises what stopped the engine for good, such as a damaged log; done without an error: it gave way."""
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait to be decided."""
+        return len(self._queue) + len(self._unknown)
 
     @property
     def position(self) -> int:
@@ -306,6 +317,10 @@ class Engine(Generic[State, Command, Event]):
                     self._refusing = reason
                 metrics.append_troubles.labels(self._domain.name, "unstored").inc()
                 self._refuse(block, reason)
+            case Conflict() if not self._holds():
+                log.warning("%s: another owner writes, and this one gives way", self._partition)
+                self._closed = True
+                self._give_way(block)
             case Conflict() | Uncertain():
                 kind = "conflict" if isinstance(outcome, Conflict) else "uncertain"
                 log.warning("%s: %s; reading the log again", self._partition, outcome)
@@ -319,6 +334,15 @@ class Engine(Generic[State, Command, Event]):
             metrics.commands_answered.labels(self._domain.name, reason).inc()
         self._queue.extendleft(reversed([item for item, _ in self._filling.waiting]))
         self._flying, self._filling = None, Filling()
+
+    def _give_way(self, block: Filling[State]) -> None:
+        """What was on its way here is the other owner's to decide, and may have been sent to it by now."""
+        for item, _ in block.waiting:
+            item.give_up("not_owner")
+        self._flying = None
+        self._abandon("not_owner")
+        if not self.failed.done():
+            self.failed.set_result(None)
 
     async def _append(self, block: Filling[State]) -> AppendOutcome:
         outcome = await self._partition.append(block.commits, datetime.fromtimestamp(self._now(), UTC))

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -61,9 +62,10 @@ class _Waiting:
 class _Lane:
     """Commands on their way to one partition: a bounded queue and a few frames in flight."""
 
-    def __init__(self, client: Client, subject: str) -> None:
+    def __init__(self, client: Client, subject: str, address: Callable[[], str]) -> None:
         self._client = client
         self._subject = subject
+        self._address = address
         self._queue: deque[_Waiting] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._due = False
@@ -113,8 +115,9 @@ class _Lane:
         may_have_arrived = False
         while waiting := [each for each in frame if not each.answer.done()]:
             try:
-                self._tell(waiting, await self._request(waiting, answer_within_s))
-                return
+                self._tell(waiting, await self._request(waiting, answer_within_s), again=may_have_arrived)
+                if all(each.answer.done() for each in waiting):
+                    return
             except _NotThere as reason:
                 if not may_have_arrived:
                     for each in waiting:
@@ -130,19 +133,23 @@ class _Lane:
         if not self._client.is_connected:
             raise _NotThere("broker_unreachable")
         body = b"[" + b",".join([each.data for each in waiting]) + b"]"
-        try:
-            message = await self._client.request(self._subject, body, timeout=timeout_s)
-        except nats.errors.NoRespondersError as error:
-            raise _NotThere("no_engine") from error
-        return decode_answers(message.data)
+        for subject in dict.fromkeys((self._address(), self._subject)):  # Its owner's, as far as known; then anybody's.
+            try:
+                message = await self._client.request(subject, body, timeout=timeout_s)
+            except nats.errors.NoRespondersError:
+                continue
+            return decode_answers(message.data)
+        raise _NotThere("no_engine")
 
     @staticmethod
-    def _tell(waiting: list[_Waiting], answers: list[Answer]) -> None:
+    def _tell(waiting: list[_Waiting], answers: list[Answer], *, again: bool) -> None:
+        """Give the answers. That one owner wrote nothing is none for what was sent `again`: another may yet."""
         if len(answers) != len(waiting):
             whole = len(answers) == 1 and isinstance(answers[0], Refused)  # The frame itself made no sense.
             answers = [answers[0] if whole else Unknown("answers do not match the frame")] * len(waiting)
         for each, answer in zip(waiting, answers, strict=True):
-            each.tell(answer)
+            if not (again and isinstance(answer, Unavailable)):
+                each.tell(answer)
 
 
 class _NotThere(Exception):
@@ -154,6 +161,7 @@ class Sender:
 
     `domains` maps each command type to its domain, `partitions` each domain to its number of partitions (1 where it
     is not named), `targets` what each domain's commands are about: a command's own aggregate chooses the partition.
+    `address` says on which subject a partition's owner is reached (`bus/presence.py`).
     Every command gets an answer or, after its timeout, `Unknown`: repeat it under the same id then.
     """
 
@@ -163,11 +171,13 @@ class Sender:
         domains: Mapping[type, str],
         partitions: Mapping[str, int] | None = None,
         targets: Mapping[str, Callable[[Any], tuple[str, ...]]] | None = None,
+        address: Callable[[str, int], str] = command_subject,
     ) -> None:
         self._client = client
         self._domains = domains
         self._partitions = partitions or {}
         self._targets = targets or {}
+        self._address = address
         self._lanes: dict[tuple[str, int], _Lane] = {}
 
     async def send(
@@ -215,7 +225,8 @@ class Sender:
         partition = partition_of(aggregate, partitions)
         lane = self._lanes.get((domain, partition))
         if lane is None:
-            lane = self._lanes[domain, partition] = _Lane(self._client, command_subject(domain, partition))
+            address = partial(self._address, domain, partition)
+            lane = self._lanes[domain, partition] = _Lane(self._client, command_subject(domain, partition), address)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         lane.put(_Waiting(data, deadline, answer), timeout_s)
         return await answer
@@ -232,7 +243,7 @@ class Sender:
         if not self._client.is_connected:
             return False
         try:
-            await self._client.request(command_subject(domain, partition), b"[]", timeout=timeout_s)
+            await self._client.request(self._address(domain, partition), b"[]", timeout=timeout_s)
         except (nats.errors.Error, OSError):
             return False
         return True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -19,6 +21,7 @@ from prometheus_client import Counter, Histogram
 from bus.announcements import Standings
 from bus.connection import close, connect
 from bus.lifetime import die_with_parent
+from bus.presence import Announcing, Present, this_process
 from gateway import compose, docs
 from gateway.gate import Gate
 from gateway.logs import log_to_stderr
@@ -61,14 +64,19 @@ def create_app(settings: Settings | None = None) -> Litestar:
         standings = Standings(client)
         await standings.start()
         reader = Reader(settings.read_models)
+        present = Present(client)
+        await present.start()
+        announcing = asyncio.create_task(Announcing(client, this_process(("gateway",), version("tallystream"))).run())
         app.state.client = client
+        app.state.present = present
         app.state.tokens = Tokens(jwt_secret(settings))
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
-        app.state.gate = gate = Gate(compose.sender(client, logs), reader, standings, logs, compose.decoders())
+        app.state.gate = gate = Gate(compose.sender(client, logs, present), reader, standings, logs, compose.decoders())
         try:
             yield
         finally:
             stopping = True
+            announcing.cancel()
             await gate.changes.close()
             await reader.close()
             await close(client)

@@ -11,8 +11,10 @@ import msgspec
 from msgspec import Struct
 
 from bus.blocks import Block, decoder_of
+from bus.commands import command_subject
 from bus.connection import Client
 from bus.jetstream import JetStreamLog
+from bus.presence import Present
 from bus.sender import Sender
 from domains.catalogue.product import catalogue
 from domains.inventory.messages import StockRefused, StockReserved
@@ -111,10 +113,15 @@ def owners() -> dict[type, str]:
     return {command: domain.name for domain in DOMAINS for command in domain.commands}
 
 
-def sender(client: Client, logs: Mapping[str, JetStreamLog]) -> Sender:
-    """A sender that knows how many partitions these logs have."""
-    partitions = {name: log.partitions for name, log in logs.items()}
-    return Sender(client, owners(), partitions, {domain.name: domain.targets for domain in DOMAINS})
+def sender(client: Client, logs: Mapping[str, JetStreamLog], present: Present | None = None) -> Sender:
+    """A sender that knows how many partitions these logs have, and who owns them, where it is told who is there."""
+    return Sender(
+        client,
+        owners(),
+        partitions={name: log.partitions for name, log in logs.items()},
+        targets={domain.name: domain.targets for domain in DOMAINS},
+        address=present.address if present is not None else command_subject,
+    )
 
 
 async def open_logs(client: Client, settings: Settings) -> dict[str, JetStreamLog]:

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
-import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
+from importlib.metadata import version
 from typing import Literal, get_args
 
 from bus.announcements import Announcer
 from bus.checkpoints import Checkpoints
 from bus.connection import Client, close, connect
 from bus.control import Reply, serve
-from bus.endpoint import Endpoint
-from bus.engine import Engine
 from bus.jetstream import JetStreamLog
-from bus.overlay import OverlaidStates, nearly_whole
+from bus.presence import Announcing, Present, this_process
 from bus.processes import PING, observe, relay
 from bus.reactor import Reactor
 from gateway import compose
 from gateway.effects import payments
+from gateway.engines import run_engines
 from gateway.running import check_broker, nats_url
 from gateway.settings import Settings
-from projections.aggregate_state import SqliteStateStore
 from projections.worker import REBUILD, ProjectionWorker
 
 Part = Literal["commands", "projections", "processes"]
-TELL_EVERY_S = 2.0
 NOWHERE = "http://127.0.0.1:9"
 """Where nobody answers: what a missing provider looks like."""
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -50,15 +45,17 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
         loop.add_signal_handler(number, told_to_stop.set)
     async with AsyncExitStack() as stack:
         running: list[asyncio.Task[None]] = []
+        announcing: Announcing | None = None
         for part in parts:
             client = await connect(nats_url(settings), part, closed=told_to_stop.set)
             stack.push_async_callback(close, client)
             logs = await compose.open_logs(client, settings)
+            if announcing is None:
+                announcing = Announcing(client, this_process(parts, version("tallystream")))
+                running.append(asyncio.create_task(announcing.run()))
             match part:
                 case "commands":
-                    engines = await start_engines(client, logs, settings, stack)
-                    _calm_the_collector()
-                    running += [asyncio.ensure_future(_halt(engine)) for engine in engines]
+                    running.append(asyncio.create_task(run_engines(client, logs, settings, announcing)))
                 case "projections":
                     running.append(asyncio.create_task(run_projections(client, logs, settings)))
                 case "processes":
@@ -73,36 +70,6 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
                 raise WorkerFailed(str(result)) from result
 
 
-async def start_engines(
-    client: Client, logs: dict[str, JetStreamLog], settings: Settings, stack: AsyncExitStack
-) -> list[Engine[object, object, object]]:
-    """An engine and its endpoint for every domain; the stack stops them: no more frames, what waits, the answers."""
-
-    async def start(domain: compose.AnyDomain) -> tuple[Engine[object, object, object], Endpoint]:
-        store = SqliteStateStore(domain, settings.read_models)
-        stack.callback(store.close)
-        await nearly_whole(store, logs[domain.name], _progress(domain.name, "stored states"))
-        states = OverlaidStates(domain, store)
-        engine = Engine(domain, logs[domain.name], states=states, progress=_progress(domain.name, "engine"))
-        await engine.start()
-        endpoint = Endpoint(client, engine, domain.name)
-        await endpoint.start()
-        return engine, endpoint
-
-    started = await asyncio.gather(*(start(domain) for domain in compose.DOMAINS))
-
-    async def stop(engine: Engine[object, object, object], endpoint: Endpoint) -> None:
-        await endpoint.stop()
-        await engine.stop()
-        await endpoint.drain()
-
-    async def stop_all() -> None:
-        await asyncio.gather(*(stop(engine, endpoint) for engine, endpoint in started))
-
-    stack.push_async_callback(stop_all)
-    return [engine for engine, _ in started]
-
-
 async def run_projections(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
     """Keep every read model up to date, until cancelled."""
     worker = ProjectionWorker(Announcer(client), logs, compose.decoders(), compose.PROJECTIONS, settings.read_models)
@@ -113,7 +80,9 @@ async def run_projections(client: Client, logs: dict[str, JetStreamLog], setting
 async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
     """Run the processes' intakes and relays and the effects, until cancelled."""
     decoders = compose.decoders()
-    sender = compose.sender(client, logs)
+    present = Present(client)
+    await present.start()
+    sender = compose.sender(client, logs, present)
     checkpoints = await Checkpoints.open(settings.data_dir / "reactors.db")
     if not settings.provider_url:
         log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")
@@ -144,33 +113,5 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
             await checkpoints.close()
 
 
-def _calm_the_collector() -> None:
-    """Keep Python's cycle collector from walking all states over and over.
-
-    States and commits hold no cycles, and a full collection walks every one of them: with 1,024 commands in flight
-    that more than halved the rate of an engine and made its p99 five times as long.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000)
-
-
-async def _halt(engine: Engine[object, object, object]) -> None:
-    await asyncio.shield(engine.failed)
-
-
 async def _pong(_: dict[str, str]) -> Reply:
     return Reply()
-
-
-def _progress(domain: str, what: str) -> Callable[[int, int], None]:
-    """Says how far something has read, every few seconds."""
-    told = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > TELL_EVERY_S:
-            told = time.monotonic()
-            log.info("%s of %s: %d of %d blocks read", what, domain, done, total)
-
-    return tell

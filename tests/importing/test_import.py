@@ -17,19 +17,22 @@ from bus.broker import EmbeddedBroker
 from bus.commands import Stored
 from bus.connection import Client, close, connect
 from bus.jetstream import JetStreamLog
+from bus.presence import Announcing, this_process
 from bus.sender import Sender
 from domains.catalogue.messages import DefineProduct
 from domains.inventory.messages import ItemQuantity, ReserveStock
 from domains.orders.messages import OrderLine, PlaceOrder
 from gateway import compose
+from gateway.engines import run_engines
 from gateway.importing.folder import ImportResult, import_records
 from gateway.importing.olist import FolderUnusable, read_folder
 from gateway.importing.plan import Life, Step, lives_of, plan
 from gateway.importing.report import as_json, render
 from gateway.importing.run import ImportFailed, Patience, Refusal, run
 from gateway.settings import Settings
-from gateway.work import run_projections, start_engines
+from gateway.work import run_projections
 from projections.reader import Reader
+from tests.bus.waiting import PATIENCE_S
 from tests.importing.dataset import CARRIED, ORDERS, Dataset, everything
 from tests.importing.shop import lives
 
@@ -65,13 +68,26 @@ async def system(own_broker: EmbeddedBroker, tmp_path: Path) -> AsyncIterator[Sy
             clients.append(await connect(own_broker.url, name))
             stack.push_async_callback(close, clients[-1])
         logs = await compose.open_logs(clients[0], settings)
-        await start_engines(clients[0], logs, settings, stack)
+        engines = await serving(clients[0], logs, settings)
         projections = asyncio.create_task(run_projections(clients[0], logs, settings))
         running = System(own_broker, clients[1], logs)
         await running.standings.start()
         yield running
-        projections.cancel()
-        await asyncio.wait({projections})
+        for task in (projections, engines):
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def serving(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> asyncio.Task[None]:
+    """A worker for commands in this process, once it serves every domain."""
+    announcing = Announcing(client, this_process(("commands",), "test"))
+    running = asyncio.create_task(run_engines(client, logs, settings, announcing))
+    sender = compose.sender(client, logs)
+    async with asyncio.timeout(PATIENCE_S):
+        while not all([await sender.ping(name) for name in logs]):
+            assert not running.done()
+            await asyncio.sleep(0.02)
+    return running
 
 
 async def test_an_import_reconciles_and_a_second_changes_nothing(
@@ -213,7 +229,8 @@ async def test_read_models_that_stand_still(own_broker: EmbeddedBroker, reader: 
         stack.push_async_callback(close, client)
         settings = Settings(data_dir=tmp_path)
         logs = await compose.open_logs(client, settings)
-        await start_engines(client, logs, settings, stack)
+        engines = await serving(client, logs, settings)
+        stack.callback(engines.cancel)
         standings = Standings(client)
         await standings.start()
         with pytest.raises(ImportFailed, match="all is sent, but the read model products stays at 0 of 2"):

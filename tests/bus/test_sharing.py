@@ -1,0 +1,267 @@
+"""Sharing: however workers come and go, each key ends with one owner, evenly, and nothing moves without a reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nats.aio.client import Client
+
+from bus.leases import LEASE_S, Leases
+from bus.presence import Announcing, Present, Worker
+from bus.sharing import Held, Sharing, group_of, rank, surplus
+from tests.bus.waiting import PATIENCE_S, until
+
+KEYS = [*(f"engine.orders.{n}" for n in range(4)), "engine.payments.0", "engine.catalogue.0", "engine.inventory.0"]
+
+# -- the rule -------------------------------------------------------------------------------------------------------
+
+comings = st.lists(st.tuples(st.sampled_from(["join", "leave"]), st.integers(0, 4)), max_size=12)
+sizes = st.lists(st.integers(1, 7), min_size=1, max_size=5)
+
+
+def settle(keys: list[str], workers: set[str], holders: dict[str, str]) -> int:
+    """Do what the rule says until nothing is left to do; how many keys moved that had an owner."""
+    for key in list(holders):
+        if holders[key] not in workers:
+            del holders[key]
+    moved = 0
+    for _ in range(1_000):
+        free = [key for key in keys if key not in holders]
+        if free:
+            (holders[free[0]],) = [each for each in workers if rank(free[0], each, workers, holders) == 0]
+            continue
+        given_up = {each: key for each in sorted(workers) if (key := surplus(each, workers, holders))}
+        if not given_up:
+            return moved
+        giver, key = next(iter(given_up.items()))
+        del holders[key]
+        (taker,) = [each for each in workers if rank(key, each, workers, holders) == 0]
+        assert taker != giver
+        moved += 1
+    raise AssertionError("it never comes to rest")
+
+
+def loads(keys: list[str], workers: set[str], holders: dict[str, str], group: str = "") -> list[int]:
+    counts = Counter(holders[key] for key in keys if not group or group_of(key) == group)
+    return [counts[each] for each in workers]
+
+
+@given(sizes, comings)
+def test_whoever_comes_and_goes_it_ends_evenly_and_stays_so(groups: list[int], script: list[tuple[str, int]]) -> None:
+    keys = [f"engine.g{group}.{number}" for group, size in enumerate(groups) for number in range(size)]
+    workers, holders = {"w0"}, dict[str, str]()
+    for what, number in script:
+        if what == "join":
+            workers.add(f"w{number}")
+        elif len(workers) > 1:
+            workers.discard(f"w{number}")
+        settle(keys, workers, holders)
+        assert set(holders) == set(keys)
+        for group in {group_of(key) for key in keys}:
+            its = loads(keys, workers, holders, group)
+            assert max(its) - min(its) <= 1, "each domain's partitions are spread"
+        in_all = loads(keys, workers, holders)
+        assert max(in_all) - min(in_all) <= len(groups), "and nobody has one of everything while another has nothing"
+        assert settle(keys, workers, holders) == 0
+
+
+def test_no_more_moves_than_it_takes() -> None:
+    holders = dict.fromkeys(KEYS, "anne")
+    assert settle(KEYS, {"anne", "ben"}, holders) == 3
+    assert sorted(loads(KEYS, {"anne", "ben"}, holders)) == [3, 4]
+    assert sorted(loads(KEYS, {"anne", "ben"}, holders, "engine.orders")) == [2, 2]
+
+
+# -- several workers on one server ----------------------------------------------------------------------------------
+
+
+class Crew:
+    """Workers in this process, whose role is to write down that they play it."""
+
+    def __init__(self, client: Client, bucket: str, keys: list[str] = KEYS) -> None:
+        self.playing: dict[str, list[tuple[str, int]]] = {key: [] for key in keys}
+        """Who plays a key's role now, and under which token."""
+        self.most = 0
+        """How many ever played one at a time."""
+        self.tokens: dict[str, list[int]] = {key: [] for key in keys}
+        self.sharing: dict[str, Sharing] = {}
+        self._client = client
+        self._bucket = bucket
+        self._keys = keys
+        self._running: dict[str, list[asyncio.Task[None]]] = {}
+        self._announcing: dict[str, Announcing] = {}
+
+    async def join(self, name: str) -> None:
+        me = Worker(f"{self._bucket}-{name}", "host", 1, "", (self._bucket,), 0.0, "test")
+        announcing = Announcing(self._client, me)
+        present = Present(self._client)
+        await present.start()
+
+        @asynccontextmanager
+        async def role(held: Held) -> AsyncIterator[asyncio.Future[None]]:
+            its, one = self.playing[held.key], (name, held.token)
+            its.append(one)
+            self.tokens[held.key].append(held.token)
+            self.most = max(self.most, len(its))
+            try:
+                yield asyncio.get_running_loop().create_future()
+            finally:
+                its.remove(one)
+
+        sharing = Sharing(
+            self._client,
+            Leases(self._client, bucket=self._bucket),
+            present,
+            me,
+            self._keys,
+            role,
+            candidate=lambda worker: self._bucket in worker.parts,
+        )
+        self.sharing[name], self._announcing[name] = sharing, announcing
+        self._running[name] = [asyncio.create_task(announcing.run()), asyncio.create_task(sharing.run())]
+
+    async def leave(self, name: str) -> None:
+        await self._announcing[name].leave()
+        await self.vanish(name)
+        await self.sharing.pop(name).stop()
+
+    async def vanish(self, name: str) -> None:
+        """Say and do nothing any more, as if the network were cut."""
+        for task in self._running.pop(name):
+            task.cancel()
+            await asyncio.wait({task})
+
+    def spread(self) -> dict[str, int]:
+        """How many keys each has, once every key has an owner."""
+        if not all(len(its) == 1 for its in self.playing.values()):
+            return {}
+        return dict(Counter(its[0][0] for its in self.playing.values()))
+
+    def spread_of_orders(self) -> list[int]:
+        return sorted(Counter(its[0][0] for key, its in self.playing.items() if its and ".orders." in key).values())
+
+    async def close(self) -> None:
+        for name in list(self._running):
+            await self.leave(name)
+
+
+@pytest.fixture
+async def crew(client: Client, unique: str) -> AsyncIterator[Crew]:
+    crew = Crew(client, unique)
+    yield crew
+    await crew.close()
+
+
+async def test_one_worker_takes_all_at_once_and_a_second_gets_its_share(crew: Crew) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await crew.join("anne")
+    await until(lambda: crew.spread() == {"anne": 7})
+    assert loop.time() - began < LEASE_S, "nobody had to be waited for"
+    await crew.join("ben")
+    await until(lambda: sorted(crew.spread().values()) == [3, 4] and crew.spread_of_orders() == [2, 2])
+    assert crew.most == 1
+    for tokens in crew.tokens.values():
+        assert tokens == sorted(set(tokens)), "they rise"
+
+
+async def test_who_leaves_is_replaced_at_once(crew: Crew) -> None:
+    await crew.join("anne")
+    await until(lambda: crew.spread() == {"anne": 7})
+    await crew.join("ben")
+    await until(lambda: sorted(crew.spread().values()) == [3, 4])
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await crew.leave("anne")
+    await until(lambda: crew.spread() == {"ben": 7})
+    assert loop.time() - began < LEASE_S, "no lease had to lapse"
+
+
+async def test_who_vanishes_is_replaced_when_its_leases_lapse_and_knows_when_it_is_back(crew: Crew) -> None:
+    """Nothing is known of its process, as of one on another machine."""
+    await crew.join("anne")
+    await until(lambda: crew.spread() == {"anne": 7})
+    anne = crew.sharing["anne"]
+    held = dict(anne.held)
+    await crew.join("ben")
+    await crew.vanish("anne")
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await until(lambda: all(any(who == "ben" for who, _ in its) for its in crew.playing.values()))
+    taken_over_s = loop.time() - began
+    assert taken_over_s > LEASE_S / 2
+    assert crew.most == 2, "anne does not know yet"
+    assert not any(each.holds() for each in held.values()), "but would see that it may not be hers any more"
+    await anne.turn()
+    await until(lambda: not anne.held)
+    assert all(each.lost for each in held.values())
+    assert crew.spread() == {"ben": 7}
+
+
+async def test_a_role_that_gives_way_is_played_again(client: Client, unique: str) -> None:
+    await _roles_end(client, unique, None)
+
+
+async def test_a_role_that_cannot_go_on_ends_the_worker(client: Client, unique: str) -> None:
+    with pytest.raises(ValueError, match="a defect"):
+        await _roles_end(client, unique, ValueError("a defect"))
+
+
+async def _roles_end(client: Client, bucket: str, error: ValueError | None) -> None:
+    """Play a role that ends by itself, until it was played twice."""
+    played = 0
+    twice = asyncio.Event()
+
+    @asynccontextmanager
+    async def role(held: Held) -> AsyncIterator[asyncio.Future[None]]:
+        nonlocal played
+        played += 1
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if played == 2:
+            twice.set()
+        elif error is None:
+            over.set_result(None)
+        else:
+            over.set_exception(error)
+        yield over
+
+    me = Worker(bucket, "host", 1, "", (bucket,), 0.0, "test")
+    sharing = Sharing(client, Leases(client, bucket=bucket), Present(client), me, ["engine.orders.0"], role)
+    running = asyncio.create_task(sharing.run())
+    waiting = asyncio.create_task(twice.wait())
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if running.done():
+        await sharing.stop()
+        running.result()
+    running.cancel()
+    await asyncio.wait({running})
+    await sharing.stop()
+    assert (await Leases(client, bucket=bucket).look("engine.orders.0")).holder is None
+
+
+async def test_a_role_that_is_still_getting_ready_does_not_hold_up_the_end(client: Client, unique: str) -> None:
+    begun = asyncio.Event()
+
+    @asynccontextmanager
+    async def role(held: Held) -> AsyncIterator[asyncio.Future[None]]:
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+        yield asyncio.get_running_loop().create_future()
+
+    me = Worker(unique, "host", 1, "", (unique,), 0.0, "test")
+    sharing = Sharing(client, Leases(client, bucket=unique), Present(client), me, ["engine.orders.0"], role)
+    running = asyncio.create_task(sharing.run())
+    async with asyncio.timeout(PATIENCE_S):
+        await begun.wait()
+        running.cancel()
+        await asyncio.wait({running})
+        await sharing.stop()
+    assert not sharing.held
