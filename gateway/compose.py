@@ -55,7 +55,7 @@ PROJECTIONS: tuple[Projection, ...] = (
 
 def routes() -> Sequence[ControllerRouterHandler]:
     """Every route. Imported when asked for: workers serve no HTTP and start without the web framework."""
-    from gateway.routes import health, order_changes, orders, payments, products, projections, reports, stock
+    from gateway.routes import health, order_changes, orders, payments, products, projections, reports, services, stock
 
     return [
         *products.routes,
@@ -65,6 +65,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *payments.routes,
         *reports.routes,
         *projections.routes,
+        *services.routes,
         *health.routes,
     ]
 

@@ -42,6 +42,7 @@ VERBS = {
     "import": "importing:import_",
     "rebuild": "read:rebuild",
     "projections": "read:projections",
+    "services": "services:services",
     "events": "read:events",
     "inspect": "past:inspect",
     "replay": "past:replay",

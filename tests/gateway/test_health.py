@@ -26,6 +26,7 @@ ROUTES = {
     "/v1/payments/{order_id}": {"get"},
     "/v1/reports/sales": {"get"},
     "/v1/projections": {"get"},
+    "/v1/services": {"get"},
     "/v1/projections/{name}": {"get"},
     "/v1/projections/{name}/rebuilds": {"post"},
     "/livez": {"get"},

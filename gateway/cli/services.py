@@ -1,0 +1,60 @@
+"""`tally services`: which processes are there, and who owns which partition."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+import msgspec
+from rich.table import Table
+
+from bus.connection import close, connect
+from bus.presence import REPEAT_S, Present
+from gateway import compose
+from gateway.cli.tables import show
+from gateway.services import Services, services_of
+from gateway.settings import Settings, from_environment
+from gateway.up import system
+
+LISTEN_S = 1.5 * REPEAT_S
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True)
+def services(as_json: bool) -> None:
+    """Show which processes are there, and who owns which partition."""
+    found = asyncio.run(_services(from_environment()))
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    table = Table("process", "parts", "host", "pid", "since", "version", box=None)
+    for each in found.services:
+        parts = ", ".join(each.parts)
+        table.add_row(each.id, parts, each.host, str(each.pid), f"{each.since:%Y-%m-%d %H:%M:%SZ}", each.version)
+    show(table)
+    click.echo()
+    table = Table("partition", "owner", "token", "state", "queue", "position", box=None)
+    for owner in found.partitions:
+        table.add_row(
+            f"{owner.domain}/{owner.partition}",
+            owner.owner or "-",
+            "-" if owner.token is None else str(owner.token),
+            owner.state,
+            str(owner.queue),
+            str(owner.position),
+        )
+    show(table)
+
+
+async def _services(settings: Settings) -> Services:
+    """What is heard in the time in which everybody says that he is there."""
+    async with system(settings) as where:
+        client = await connect(where.nats_url, "tally")
+        try:
+            logs = await compose.open_logs(client, settings)
+            present = Present(client)
+            await present.start()
+            await asyncio.sleep(LISTEN_S)
+            return services_of(present.workers(), {name: log.partitions for name, log in logs.items()})
+        finally:
+            await close(client)
