@@ -749,3 +749,26 @@ async def test_an_engine_refuses_what_belongs_into_another_partition(log: Log) -
     assert [each.code for each in refused if isinstance(each, Refused)] == ["wrong_partition"] * 2
     assert totals(await blocks_of(log)) == {"a": 1}
     await engine.stop()
+
+
+async def test_an_engine_that_lost_its_partition_does_not_fight_over_a_conflict() -> None:
+    """What it was about to decide may have been refused by the other owner: nothing of it is written."""
+    log = FaultyLog(MemoryLog("counters"))
+    mine = True
+    former = CounterEngine(counters(), log, holds=lambda: mine)
+    await former.start()
+    latter = await started(log.inside)
+    log.gate.clear()
+    flying = former.submit([command(Add("a", 1), "c1")])
+    await until(lambda: log.appending)
+    filling = former.submit([command(Add("a", 1), "c2")])
+    assert isinstance(await answer(latter, command(Add("a", 5), "c3")), Stored)
+    mine = False
+    log.gate.set()
+    assert await flying == [Unavailable("not_owner")]
+    assert await filling == [Unavailable("not_owner")]
+    await former.failed
+    assert await former.submit([command(Add("a", 1), "c4")]) == [Unavailable("stopping")]
+    assert totals(await blocks_of(log.inside)) == {"a": 5}
+    await former.stop()
+    await latter.stop()
