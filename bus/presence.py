@@ -45,7 +45,8 @@ class Owned(Struct, frozen=True):
 
 
 class Worker(Struct, frozen=True):
-    """A process of this system. `mark` names it among all of its machine; `since` in seconds since the epoch."""
+    """A process of this system. `mark` names it among all of its machine; `since` in seconds since the epoch; `ready`:
+    it takes partitions that nobody has."""
 
     id: str
     host: str
@@ -55,6 +56,7 @@ class Worker(Struct, frozen=True):
     since: float
     version: str
     owns: tuple[Owned, ...] = ()
+    ready: bool = False
     leaving: bool = False
 
 
@@ -77,6 +79,7 @@ class Announcing:
     def __init__(self, client: Client, worker: Worker) -> None:
         self.worker = worker
         self.owns: Callable[[], tuple[Owned, ...]] = tuple
+        self.ready = False
         self.leaving = False
         """Whether it is about to end: nothing should be left to it any more."""
         self._client = client
@@ -94,7 +97,7 @@ class Announcing:
     async def say(self) -> None:
         if not self._client.is_connected:
             return  # It would be said later, when it may not be true any more.
-        told = msgspec.structs.replace(self.worker, owns=self.owns(), leaving=self.leaving)
+        told = msgspec.structs.replace(self.worker, owns=self.owns(), ready=self.ready, leaving=self.leaving)
         try:
             await self._client.publish(f"worker.{told.id}", msgspec.json.encode(told))
         except nats.errors.Error as error:

@@ -119,7 +119,7 @@ class _Lane:
                 if all(each.answer.done() for each in waiting):
                     return
             except _NotThere as reason:
-                if not may_have_arrived:
+                if not may_have_arrived and not reason.soon:
                     for each in waiting:
                         each.tell(Unavailable(str(reason)))
                     return
@@ -133,13 +133,14 @@ class _Lane:
         if not self._client.is_connected:
             raise _NotThere("broker_unreachable")
         body = b"[" + b",".join([each.data for each in waiting]) + b"]"
-        for subject in dict.fromkeys((self._address(), self._subject)):  # Its owner's, as far as known; then anybody's.
+        address = self._address()
+        for subject in dict.fromkeys((address, self._subject)):  # Its owner's, as far as known; then anybody's.
             try:
                 message = await self._client.request(subject, body, timeout=timeout_s)
             except nats.errors.NoRespondersError:
                 continue
             return decode_answers(message.data)
-        raise _NotThere("no_engine")
+        raise _NotThere("no_engine", soon=address != self._subject)
 
     @staticmethod
     def _tell(waiting: list[_Waiting], answers: list[Answer], *, again: bool) -> None:
@@ -153,7 +154,11 @@ class _Lane:
 
 
 class _NotThere(Exception):
-    """Nobody got the frame."""
+    """Nobody got the frame. `soon`: the owner was there a moment ago, and is about to be followed by another."""
+
+    def __init__(self, reason: str, *, soon: bool = False) -> None:
+        super().__init__(reason)
+        self.soon = soon
 
 
 class Sender:

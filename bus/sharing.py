@@ -116,7 +116,7 @@ class Sharing:
         keys: Sequence[str],
         role: Role,
         *,
-        candidate: Callable[[Worker], bool] = lambda worker: "commands" in worker.parts,
+        candidate: Callable[[Worker], bool] = lambda worker: worker.ready,
         clock: Callable[[], float] = time.monotonic,
         changed: Callable[[], None] = lambda: None,
     ) -> None:

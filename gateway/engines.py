@@ -11,7 +11,7 @@ import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 from bus.connection import Client
 from bus.endpoint import Endpoint
@@ -63,7 +63,8 @@ async def run_engines(
     keys = [f"engine.{name}.{partition}" for name, each in logs.items() for partition in range(each.partitions)]
     leases = Leases(client, settings.replicas)
     sharing = Sharing(client, leases, present, announcing.worker, keys, role, changed=changed)
-    announcing.owns = owns
+    await _states_are_there(logs, settings)
+    announcing.owns, announcing.ready = owns, True
     await announcing.say()
     _calm_the_collector()
     try:
@@ -72,6 +73,14 @@ async def run_engines(
         await announcing.leave()
         await sharing.stop()
         announcing.owns = tuple
+
+
+async def _states_are_there(logs: dict[str, JetStreamLog], settings: Settings) -> None:
+    """A worker whose read models lag far behind, or that has none beside it, could own partitions and not serve them:
+    it must not be counted on."""
+    for domain in compose.DOMAINS:
+        with closing(SqliteStateStore(domain, settings.read_models)) as store:
+            await nearly_whole(store, logs[domain.name], _progress(domain.name, "stored states"))
 
 
 @asynccontextmanager

@@ -138,14 +138,21 @@ async def test_a_frozen_owner_gets_no_share_of_what_its_successor_is_sent(
         assert await former.log.head() == 1
 
 
-async def test_an_owner_that_is_gone_is_not_waited_for(
-    broker: EmbeddedBroker, client: Client, present: Present, unique: str
+async def test_the_successor_of_an_owner_that_is_gone_is_waited_for_as_long_as_the_owner_may_be_there(
+    broker: EmbeddedBroker, client: Client, present: Present, clock: Clock, unique: str
 ) -> None:
     sender = Sender(client, {Add: unique}, address=present.address)
+    assert await sender.send(Add("a", 1), id="c1") == Unavailable("no_engine"), "there was none"
     present.hear(worker("a", Owned(unique, 0, 7, True)))
-    assert await sender.send(Add("a", 1), id="c1") == Unavailable("no_engine")
+    waits = asyncio.create_task(sender.send(Add("a", 1), id="c2"))
+    await asyncio.sleep(0.05)
     async with owner(broker, unique, 12):
-        assert isinstance(await sender.send(Add("a", 1), id="c1"), Stored), "it is asked on the common subject"
+        assert isinstance(await waits, Stored), "it is asked on the common subject"
+    waits = asyncio.create_task(sender.send(Add("a", 1), id="c3"))
+    await asyncio.sleep(0.05)
+    assert not waits.done()
+    clock.now += SILENT_S * 1.01
+    assert await waits == Unavailable("no_engine"), "there is none any more, and nothing was written"
 
 
 async def test_frames_that_reach_a_former_owner_go_to_the_next(

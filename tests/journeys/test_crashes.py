@@ -132,9 +132,14 @@ async def test_a_part_is_killed_while_orders_are_placed(system: System, shop: Sh
 def test_while_nobody_handles_commands_they_are_answered_503_and_when_to_come_again(system: System, shop: Shop) -> None:
     sku = shop.product(units=10)
     until(lambda: shop.http.get("/readyz").status_code == 200, "readiness")
-    os.kill(pid_of(system, "commands"), signal.SIGKILL)
-    until(lambda: "no engine owns orders" in shop.http.get("/readyz").text, "the news", every_s=0.01)
-    answer = shop.http.post("/v1/orders", json=order_of(sku))
+    assert system.process is not None
+    system.process.send_signal(signal.SIGSTOP)  # Or it would be back before anybody gives up waiting for it.
+    try:
+        os.kill(pid_of(system, "commands"), signal.SIGKILL)
+        until(lambda: "no engine owns orders" in shop.http.get("/readyz").text, "the news", every_s=0.01)
+        answer = shop.http.post("/v1/orders", json=order_of(sku))
+    finally:
+        system.process.send_signal(signal.SIGCONT)
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert int(answer.headers["Retry-After"]) >= 1
     until(

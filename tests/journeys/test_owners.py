@@ -26,8 +26,10 @@ from bus.leases import LEASE_S
 from bus.presence import Present
 from gateway import compose
 from gateway.settings import Settings
+from tests.journeys.books import balanced
 from tests.journeys.load import IN_FLIGHT, Load, commits_of, everything_acknowledged
-from tests.system import PATIENCE_S, REPOSITORY, TALLY, environment_of
+from tests.journeys.test_crashes import whole_and_rebuilt
+from tests.system import PATIENCE_S, REPOSITORY, TALLY, Shop, environment_of, running_system
 
 PARTITIONS = 4
 TAKEN_OVER_MAX_S = 10.0
@@ -138,35 +140,28 @@ async def taken_over(crew: Crew, load: Load, how: str, gone: int, *left: int) ->
     assert taken_over_s < TAKEN_OVER_MAX_S
 
 
-async def test_workers_share_the_partitions_as_they_come_stop_and_die(
+async def test_workers_share_the_partitions_as_they_come_freeze_stop_and_die(
     own_broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
     async with crew_under_load(own_broker, tmp_path) as (crew, load):
         first, second = crew.start(), crew.start()
         await crew.owned_by(first, second)
         assert sorted(crew.spread().values()) == [2, 2]
+
+        crew.signal(first, signal.SIGSTOP)
+        await taken_over(crew, load, "frozen", first, second)
+        crew.signal(first, signal.SIGCONT)  # Two owners for a moment: it has frames, and believes that it is the one.
         third = crew.start()
         await crew.owned_by(first, second, third)
         assert sorted(crew.spread().values()) == [1, 1, 2]
-        await load.more(IN_FLIGHT)
+
         crew.signal(third, signal.SIGTERM)
         await taken_over(crew, load, "stopped", third, first, second)
         assert await crew.ended(third) == 0
         assert sorted(crew.spread().values()) == [2, 2]
+
         crew.signal(first, signal.SIGKILL)
         await taken_over(crew, load, "killed", first, second)
-
-
-async def test_an_owner_that_was_frozen_knows_that_it_lost(own_broker: EmbeddedBroker, tmp_path: Path) -> None:
-    """Two owners for a moment: it has frames that it took, and more that came while it was frozen."""
-    async with crew_under_load(own_broker, tmp_path) as (crew, load):
-        first, second = crew.start(), crew.start()
-        await crew.owned_by(first, second)
-        crew.signal(first, signal.SIGSTOP)
-        await taken_over(crew, load, "frozen", first, second)
-        crew.signal(first, signal.SIGCONT)
-        await crew.owned_by(first, second)
-        await load.more(10 * IN_FLIGHT)
 
 
 @pytest.mark.long
@@ -196,3 +191,25 @@ async def test_workers_come_stop_die_and_freeze_at_random(
             if chance.random() < 0.5:
                 await crew.owned_by(*there)
         await crew.owned_by(*there)
+
+
+def test_a_system_of_two_workers_and_several_partitions_takes_orders_to_their_end(tmp_path: Path) -> None:
+    partitions = {"catalogue": 2, "orders": 4, "payments": 3, "checkout": 2, "inventory": 1}
+    wanted = ",".join(f"{name}={number}" for name, number in partitions.items())
+    with running_system(tmp_path / "data", TALLY_WORKERS="2", TALLY_PARTITIONS=wanted) as system:
+        shop = Shop(system)
+        skus = [shop.product(units=20) for _ in range(4)]
+        placed = [shop.place(skus[number % 4])["order_id"] for number in range(24)]
+        for order_id in placed:
+            assert shop.settled(order_id)["status"] == "paid"
+        assert len(balanced(shop)) == len(placed)
+        found = shop.http.get("/v1/services").json()["partitions"]
+        assert Counter(each["domain"] for each in found) == partitions
+        its: dict[str, set[str]] = {}
+        for each in found:
+            assert each["state"] == "serving"
+            its.setdefault(each["owner"], set()).add(each["domain"])
+        assert len(its) == 2
+        assert all({"orders", "payments"} <= domains for domains in its.values())
+        whole_and_rebuilt(system)
+        shop.close()
