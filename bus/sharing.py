@@ -206,19 +206,26 @@ class Sharing:
             await self._play(held)
         finally:
             if not held.lost:
-                held.given_up = True
-                try:
-                    await self._leases.give_up(held.key, held.revision)
-                except LeasesUnreachable as error:
-                    log.info("%s is left to lapse: %s", held.key, error)
+                await self._give_up(held)
             self._others[held.key] = _Other(self._clock())
             del self.held[held.key]
             self._changed()
             self._awake.set()
 
+    async def _give_up(self, held: Held) -> None:
+        held.given_up = True
+        try:
+            if not await self._leases.give_up(held.key, held.revision):
+                found = await self._leases.look(held.key)
+                if found.token == held.token:  # A renewal was on its way when it was cancelled.
+                    await self._leases.give_up(held.key, found.revision)
+        except LeasesUnreachable as error:
+            log.info("%s is left to lapse: %s", held.key, error)
+
     async def _play(self, held: Held) -> None:
         leaving: asyncio.Future[Any] = asyncio.ensure_future(held.leave.wait())
         async with AsyncExitStack() as stack:
+            stack.callback(leaving.cancel)
             entering = asyncio.ensure_future(stack.enter_async_context(self._role(held)))
             either: set[asyncio.Future[Any]] = {leaving, entering}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -229,7 +236,6 @@ class Sharing:
             failed = entering.result()
             self._changed()
             await asyncio.wait({leaving, failed}, return_when=asyncio.FIRST_COMPLETED)
-            leaving.cancel()
             if failed.done():
                 failed.result()
 

@@ -95,13 +95,13 @@ class Crew:
         self.passed_s = 0.0
         """How much later it is on everybody's clock than in truth."""
         self._client = client
-        self._bucket = bucket
+        self.bucket = bucket
         self._keys = keys
         self._running: dict[str, list[asyncio.Task[None]]] = {}
         self._announcing: dict[str, Announcing] = {}
 
     async def join(self, name: str) -> None:
-        me = Worker(f"{self._bucket}-{name}", "host", 1, "", (self._bucket,), 0.0, "test")
+        me = Worker(f"{self.bucket}-{name}", "host", 1, "", (self.bucket,), 0.0, "test")
         announcing = Announcing(self._client, me)
         present = Present(self._client, self.clock)
         await present.start()
@@ -119,12 +119,12 @@ class Crew:
 
         sharing = Sharing(
             self._client,
-            Leases(self._client, bucket=self._bucket),
+            Leases(self._client, bucket=self.bucket),
             present,
             me,
             self._keys,
             role,
-            candidate=lambda worker: self._bucket in worker.parts,
+            candidate=lambda worker: self.bucket in worker.parts,
             clock=self.clock,
         )
         self.sharing[name], self._announcing[name] = sharing, announcing
@@ -255,6 +255,16 @@ async def _roles_end(client: Client, bucket: str, error: ValueError | None) -> N
     await asyncio.wait({running})
     await sharing.stop()
     assert (await Leases(client, bucket=bucket).look("engine.orders.0")).holder is None
+
+
+@pytest.mark.usefixtures("no_lease_lapses")
+async def test_a_lease_is_given_up_even_when_its_renewal_was_cancelled_on_its_way(crew: Crew, client: Client) -> None:
+    await crew.join("anne")
+    await until(lambda: crew.spread() == {"anne": 7})
+    (held, *_) = crew.sharing["anne"].held.values()
+    assert await Leases(client, bucket=crew.bucket).write(held.key, held.holder, held.revision), "nobody hears of it"
+    await crew.leave("anne")
+    assert (await Leases(client, bucket=crew.bucket).look(held.key)).holder is None
 
 
 async def test_a_role_that_is_still_getting_ready_does_not_hold_up_the_end(client: Client, unique: str) -> None:
