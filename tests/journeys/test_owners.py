@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from bus.broker import EmbeddedBroker
+from bus.cluster import LocalCluster
 from bus.connection import close, connect
 from bus.leases import LEASE_S
 from bus.presence import Present
@@ -41,17 +42,23 @@ log = logging.getLogger(__name__)
 class Crew:
     """Workers on one broker and one data folder, and who owns what."""
 
-    def __init__(self, broker: EmbeddedBroker, folder: Path, present: Present) -> None:
+    def __init__(self, servers: EmbeddedBroker | LocalCluster, folder: Path, present: Present) -> None:
         self._folder = folder
         self._present = present
-        self._urls = {"TALLY_NATS_URL": broker.url, "TALLY_NATS_SYSTEM_URL": broker.settings.system_url}
+        system_url = servers.system_url if isinstance(servers, LocalCluster) else servers.settings.system_url
+        self._environment = {
+            "TALLY_NATS_URL": servers.url,
+            "TALLY_NATS_SYSTEM_URL": system_url,
+            "TALLY_REPLICAS": str(replicas_of(servers)),
+            "TALLY_PARTITIONS": f"orders={PARTITIONS}",
+        }
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._output = (folder / "workers.output").open("ab")
 
     def start(self, part: str = "commands") -> int:
         process = subprocess.Popen(
             [*TALLY, "work", "--part", part],
-            env=environment_of(self._folder / "data", TALLY_PARTITIONS=f"orders={PARTITIONS}", **self._urls),
+            env=environment_of(self._folder / "data", **self._environment),
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -100,6 +107,10 @@ class Crew:
         return (self._folder / "workers.output").read_text()
 
 
+def replicas_of(servers: EmbeddedBroker | LocalCluster) -> int:
+    return 3 if isinstance(servers, LocalCluster) else 1
+
+
 async def until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
@@ -108,13 +119,14 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 
 @asynccontextmanager
-async def crew_under_load(broker: EmbeddedBroker, folder: Path) -> AsyncIterator[tuple[Crew, Load]]:
+async def crew_under_load(servers: EmbeddedBroker | LocalCluster, folder: Path) -> AsyncIterator[tuple[Crew, Load]]:
     """Two workers, and orders that are placed from before the first until the books are checked."""
-    client = await connect(broker.url, "clients")
-    logs = await compose.open_logs(client, Settings(partitions={"orders": PARTITIONS}))
+    client = await connect(servers.url, "clients")
+    settings = Settings(partitions={"orders": PARTITIONS}, replicas=replicas_of(servers))
+    logs = await compose.open_logs(client, settings)
     present = Present(client)
     await present.start()
-    crew = Crew(broker, folder, present)
+    crew = Crew(servers, folder, present)
     load = Load(compose.sender(client, logs, present))
     try:
         crew.start("projections")
@@ -143,7 +155,17 @@ async def taken_over(crew: Crew, load: Load, how: str, gone: int, *left: int) ->
 async def test_workers_share_the_partitions_as_they_come_freeze_stop_and_die(
     own_broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
-    async with crew_under_load(own_broker, tmp_path) as (crew, load):
+    await come_freeze_stop_and_die(own_broker, tmp_path)
+
+
+@pytest.mark.long
+async def test_so_they_do_on_a_cluster(tmp_path: Path) -> None:
+    with LocalCluster(tmp_path / "cluster") as cluster:
+        await come_freeze_stop_and_die(cluster, tmp_path)
+
+
+async def come_freeze_stop_and_die(servers: EmbeddedBroker | LocalCluster, folder: Path) -> None:
+    async with crew_under_load(servers, folder) as (crew, load):
         first, second = crew.start(), crew.start()
         await crew.owned_by(first, second)
         assert sorted(crew.spread().values()) == [2, 2]
