@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.rounds import BenchmarkFailed
 from bench.server import Server
 from bus.lifetime import die_with_parent
+from bus.safety import EXCEPTIONS
 from gateway.work import Part
 
 STOP_TIMEOUT_S = 10.0
@@ -71,6 +72,7 @@ def tally_work(part: Part, server: Server) -> Iterator[Child]:
         "TALLY_REPLICAS": str(server.environment.replicas),
         "TALLY_DATA_DIR": str(data_folder(server)),
         "TALLY_LOG_LEVEL": "WARNING",
+        "TALLY_UNSAFE": ",".join(EXCEPTIONS),  # How its server syncs is what a benchmark compares, and reports.
     }
     command = [sys.executable, "-m", "gateway.cli.main", "work", "--part", part]
     with child(part, command, server.folder, environment) as running:
