@@ -1,7 +1,8 @@
-"""Where a shop writes: a broker and its command workers, as real processes on one folder, to be killed at will.
+"""Where a shop writes: a broker, command workers and a projector, as real processes on one folder, to kill at will.
 
-The workers are the product's own (`tally work --part commands`). Like its supervisor, a site brings back what ended;
-unlike it, it tells a worker that halted, for there is nothing to bring back then.
+The workers are the product's own (`tally work`): engines start from the states that the projector stores, and the log's
+tail. Like the product's supervisor, a site brings back what ended; unlike it, it tells an engine that halted, for there
+is nothing to bring back then.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tests.system import REPOSITORY, TALLY, environment_of
 DOMAINS: tuple[AnyDomain, ...] = (orders, inventory)  # type: ignore[assignment]  # Each is typed in itself.
 PASSWORD = "only-for-this-test"
 VIOLATIONS_TOLD_MAX = 10
-HALTED = ("LogDamaged", "halts:", "records are gone", "does not continue")
+HALTED = ("LogDamaged", "halts:", "records are gone", "does not continue", "does not hold")
 """What a worker says that stopped for good because its log is not what it was."""
 
 
@@ -45,26 +46,35 @@ class Site:
         settings = BrokerSettings(folder=folder / "broker", port=free_port(), password=PASSWORD, sync=sync)
         self.broker = EmbeddedBroker(settings)
         self.workers: list[subprocess.Popen[bytes]] = []
+        """Those that run engines."""
+        self.projector: subprocess.Popen[bytes] | None = None
+        self._environment = environment_of(
+            self.data,
+            TALLY_NATS_URL=settings.url,
+            TALLY_NATS_SYSTEM_URL=settings.system_url,
+            TALLY_UNSAFE="" if sync == "always" else "lazy-sync",
+            TALLY_LOG_LEVEL="WARNING",
+        )
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
 
     def start(self) -> None:
         self.broker.start()
         self.start_worker()
+        self.start_projector()
 
     def start_worker(self) -> None:
-        with self.said.open("ab") as said:
-            worker = subprocess.Popen(
-                [*TALLY, "work", "--part", "commands"],
-                env=environment_of(self.folder / "data", TALLY_NATS_URL=self.broker.url, TALLY_LOG_LEVEL="WARNING"),
-                cwd=REPOSITORY,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                preexec_fn=partial(die_with_parent, os.getpid()),
-            )
-        self.workers.append(worker)
+        self.workers.append(self._work("commands", self.said))
+
+    def start_projector(self) -> None:
+        self.projector = self._work("projections", self.said.with_name("projector.log"))
 
     def supervise(self) -> None:
-        """Bring back a worker where all have ended by themselves. Raises `WorkerHalted`."""
+        """Bring back what has ended by itself, engines where all have. Raises `WorkerHalted`."""
+        if self.projector is None or self.projector.poll() is not None:
+            self.start_projector()
         if any(worker.poll() is None for worker in self.workers):
             return
         if said := self.halted():
@@ -73,7 +83,7 @@ class Site:
         self.start_worker()
 
     def halted(self) -> str:
-        """What the workers said of a log that is not what it was; empty when they said nothing of it."""
+        """What the engines said of a log that is not what it was; empty when they said nothing of it."""
         lines = self.said.read_text(errors="replace").splitlines()
         return next((line for line in lines if any(word in line for word in HALTED)), "")
 
@@ -84,6 +94,12 @@ class Site:
             worker.wait()
         self.workers.clear()
 
+    def kill_projector(self) -> None:
+        if self.projector is not None:
+            self.projector.kill()
+            self.projector.wait()
+        self.projector = None
+
     def pause_broker(self) -> None:
         os.kill(self.broker.pid, signal.SIGSTOP)
 
@@ -92,7 +108,20 @@ class Site:
 
     def stop(self) -> None:
         self.kill_workers()
+        self.kill_projector()
         self.broker.kill()
+
+    def _work(self, part: str, said: Path) -> subprocess.Popen[bytes]:
+        with said.open("ab") as output:
+            return subprocess.Popen(
+                [*TALLY, "work", "--part", part],
+                env=self._environment,
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=partial(die_with_parent, os.getpid()),
+            )
 
 
 async def epochs(site: Site) -> dict[str, str]:

@@ -143,7 +143,7 @@ def case(damage: Damage, name: str, *, cleanly: bool, lacks: str = "", long: boo
 @pytest.mark.parametrize(
     ("damage", "cleanly"),
     [
-        case(in_the_middle, "bit-flipped-in-the-middle", cleanly=True, long=False),
+        case(in_the_middle, "bit-flipped-in-the-middle", cleanly=True),
         case(in_the_middle, "bit-flipped-in-the-middle", cleanly=False, lacks=NO_WITNESS),
         case(at_the_end, "bit-flipped-in-the-last-block", cleanly=True, lacks=NOT_SAID),
         case(at_the_end, "bit-flipped-in-the-last-block", cleanly=False, lacks=NO_WITNESS),

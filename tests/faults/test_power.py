@@ -54,6 +54,7 @@ async def cut(disk: Disk, site: Site) -> None:
     disk.cut()
     site.broker.kill()
     site.kill_workers()
+    site.kill_projector()
     disk.unmount()
     disk.mount()
     site.start()
