@@ -28,7 +28,7 @@ from bus import metrics
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
 from bus.deciding import Deciding, Taken, malformed
 from bus.filling import Decided, Filling, Frame, Item
-from bus.log import Appended, AppendOutcome, Conflict, Log, LogUnreachable, Uncertain, Unstored
+from bus.log import Appended, AppendOutcome, Conflict, Log, LogDamaged, LogUnreachable, Uncertain, Unstored
 from bus.partition import Partition
 from bus.states import NEVER, UNSURE, Known, MemoryStates, States, StoreUnreachable
 from bus.stored import StoredBlocks
@@ -54,6 +54,8 @@ class EngineLimits:
     repeats_max: int = 64
     """Blocks kept decoded to answer repeated commands."""
     catch_up_retry_s: float = 1.0
+    look_every_s: float = 5.0
+    """How often it looks whether the log still holds what it wrote."""
     load_retry_s: float = 0.1
 
 
@@ -76,21 +78,23 @@ class Engine(Generic[State, Command, Event]):
         now: Callable[[], float] = time.time,
         holds: Callable[[], bool] = lambda: True,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        durable: Callable[[int, str], None] = lambda sequence, block_hash: None,
     ) -> None:
         self._domain = domain
         self._states: States[State] = states or MemoryStates(domain)
         self._limits = limits or EngineLimits()
         self._now = now
         self._holds = holds
+        retry_s = self._limits.catch_up_retry_s
         self._partition = Partition(
-            domain, log, partition, self._states, progress=progress, retry_s=self._limits.catch_up_retry_s
+            domain, log, partition, self._states, progress=progress, retry_s=retry_s, durable=durable
         )
         self._deciding = Deciding(domain, partition, partitions)
         self._queue: deque[Item] = deque()
         self._unknown: deque[Item] = deque()
         """What waits for states to be loaded; what comes for other aggregates overtakes it."""
         self._loading: asyncio.Task[None] | None = None
-        self._keeping: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self._waiting = metrics.engine_queue.labels(domain.name)
         self._filling: Filling[State] = Filling()
         self._flying: Filling[State] | None = None
@@ -116,8 +120,10 @@ class Engine(Generic[State, Command, Event]):
     async def start(self) -> None:
         """Read the log from where the states stand to its end. Raises `LogDamaged` when it is not what it was."""
         await self._partition.open()
-        self._keeping = asyncio.get_running_loop().create_task(self._states.keep())
-        self._keeping.add_done_callback(self._kept)
+        for background in (self._states.keep(), self._watch()):
+            task = asyncio.get_running_loop().create_task(background)
+            task.add_done_callback(self._ended)
+            self._background.append(task)
 
     def submit(self, frame: Sequence[Envelope], commands: Sequence[Command] = ()) -> asyncio.Future[list[Answer]]:
         """Take a frame; the future gives one answer a command, in order, once all of them are definite.
@@ -152,23 +158,34 @@ class Engine(Generic[State, Command, Event]):
                 task.cancel()
             await asyncio.wait(running)
         self._abandon("stopping")
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
+        for task in self._background:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
 
     def _running(self) -> set[asyncio.Task[None]]:
         return {*self._repeating, *(task for task in (self._flight, self._loading) if task is not None)}
 
-    def _kept(self, task: asyncio.Task[None]) -> None:
+    async def _watch(self) -> None:
+        """Until cancelled: look whether the log still holds what was written, in times when nobody writes, too."""
+        while True:
+            await asyncio.sleep(self._limits.look_every_s)
+            with suppress(LogUnreachable):  # The next look will tell.
+                await self._partition.still_holds()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._halt(error)
 
     def _halt(self, error: BaseException) -> None:
         """Stop for good: nothing is written any more, and whoever waits is told."""
+        if self.failed.done():
+            return
         log.critical("the engine of %s halts: %s", self._partition, error)
         self._closed = True
-        if not self.failed.done():
-            self.failed.set_exception(error)
+        self.failed.set_exception(error)
+        if self._flight is not None and not self._flight.done():
+            self._flight.cancel()
         self._abandon("halted")
 
     def _abandon(self, code: str) -> None:
@@ -325,7 +342,7 @@ class Engine(Generic[State, Command, Event]):
                 kind = "conflict" if isinstance(outcome, Conflict) else "uncertain"
                 log.warning("%s: %s; reading the log again", self._partition, outcome)
                 metrics.append_troubles.labels(self._domain.name, kind).inc()
-                await self._decide_again(block, uncertain=isinstance(outcome, Uncertain) and bool(block.commits))
+                await self._decide_again(block, outcome)
 
     def _refuse(self, block: Filling[State], reason: str) -> None:
         """Say that the log did not take the block; decide again what was decided on top of it."""
@@ -350,8 +367,9 @@ class Engine(Generic[State, Command, Event]):
             self._states.advance(outcome.sequence, block.touched, block.decided)
         return outcome
 
-    async def _decide_again(self, block: Filling[State], *, uncertain: bool) -> None:
+    async def _decide_again(self, block: Filling[State], outcome: Conflict | Uncertain) -> None:
         """Throw away everything uncommitted, put its commands back into the queue, and read what was stored."""
+        uncertain = isinstance(outcome, Uncertain) and bool(block.commits)
         for item, _ in block.waiting:
             item.doubtful |= uncertain
         items = [item for item, _ in (*block.waiting, *self._filling.waiting)]
@@ -362,6 +380,9 @@ class Engine(Generic[State, Command, Event]):
         self._filling = Filling()
         position = self.position
         await self._partition.catch_up()
+        if self.position == position and isinstance(outcome, Conflict):  # No other writer explains it.
+            with suppress(LogUnreachable):  # The next attempt will tell.
+                await self._partition.still_holds()
         if self.position > position:  # What may still be on its way expects the log as it was: it comes too late.
             for item in self._queue:
                 item.doubtful = False
@@ -389,14 +410,18 @@ class Engine(Generic[State, Command, Event]):
                 metrics.commands_answered.labels(self._domain.name, kind).inc(count)
 
     async def _repeat(self, item: Item, sequence: int) -> None:
-        """Give the first answer again, from the log."""
+        """Give the first answer again, from the log. Raises `LogDamaged` where that does not hold it any more."""
         try:
             block = await self._stored.get(sequence)
         except (LogUnreachable, msgspec.DecodeError) as error:
             log.warning("block %d cannot be read: %s", sequence, str(error) or type(error).__name__)
+            with suppress(LogUnreachable):
+                await self._partition.still_holds()
             item.answer(Unknown("log_unreachable"))  # It was stored; what it did cannot be told now.
             return
-        first = next(commit for commit in block.commits if commit.id == item.envelope.id)
+        first = next((commit for commit in block.commits if commit.id == item.envelope.id), None)
+        if first is None:
+            raise LogDamaged(f"block {sequence} of {self._partition} does not hold what {item.envelope.id} did")
         if first.digest != item.digest:
             item.answer(_REUSED)
             metrics.commands_answered.labels(self._domain.name, "refused").inc()
@@ -408,6 +433,9 @@ class Engine(Generic[State, Command, Event]):
         item = self._repeating.pop(task)
         if task.cancelled():  # Perhaps before it began.
             item.answer(Unknown("stopping"))
+        elif (error := task.exception()) is not None:
+            item.answer(Unknown("halted"))
+            self._halt(error)
 
 
 _REUSED = Refused("id_reused", "this id was used for another command before")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import msgspec
 import nats.errors
@@ -46,8 +47,14 @@ several another may have stored the block."""
 LEASE_S = 3.0
 """For how long a leader that has heard from most replicas is surely the only one: they wait 4 s before they elect
 another. One that has not may be a former leader, cut off, whose end of the log is not the end any more."""
+SURE_AFTER_S = 3.0
+"""Of several servers one that has just been elected may not know better for a moment: damage must be there still."""
+LOOK_AFTER_HEARTBEATS = 5
+"""So much silence, and a reader at the log's end looks whether the log is still what it was."""
 STORE_FAILED = 10077
 """The stream's limit, checked at the door, or a write that went wrong half-way: the stream's last block tells."""
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -156,23 +163,18 @@ class JetStreamLog:
             return None
 
     async def head(self) -> int:
-        return await _head(self._manager, self._name)
+        """Raises `LogDamaged` when the stream is gone, or the broker knows of a hole."""
+        return await _sure(lambda: _head(self._manager, self._name), self._replicas)
 
     async def get(self, sequence: int) -> Record | None:
-        if sequence < 2:
-            return None
-        try:
-            with _reachable():
-                return _record(await self._manager.get_msg(self._name, sequence))
-        except NotFoundError:
-            return None
+        return await _get(self._manager, self._name, sequence)
 
     async def read(self, after: int = 0, until: int | None = None) -> AsyncGenerator[list[Record], None]:
         position = max(after, 1)
         while until is None or position < until:
-            pull = _Pull(self._client, self._name, position)
+            pull = _Pull(self._client, self._name, position, self._replicas)
             try:
-                await pull.start()
+                await pull.start(until)
                 async for batch in pull.batches():
                     if until is not None:
                         batch = [record for record in batch if record.sequence <= until]
@@ -199,20 +201,25 @@ class _Pull:
     Pulling is the flow control: at most one window of records and bytes is ever in this process.
     """
 
-    def __init__(self, client: Client, stream: str, position: int) -> None:
+    def __init__(self, client: Client, stream: str, position: int, replicas: int) -> None:
         self._client = client
         self._stream = stream
         self._position = position
+        self._replicas = replicas
         self._manager = client.jetstream(timeout=5)
         self._inbox = client.new_inbox()
         self._queue: asyncio.Queue[Msg] = asyncio.Queue()  # Bounded by the window that is asked for.
         self._asked = 0
+        self._heartbeats = 0
+        """Since the last record."""
+        self._heartbeats_max = LOOK_AFTER_HEARTBEATS
         self._consumer = ""
 
-    async def start(self) -> None:
-        head = await _head(self._manager, self._stream)
-        if head < self._position:
-            raise LogDamaged(f"{self._stream} ends at {head}, but {self._position} was read before: records are gone")
+    async def start(self, until: int | None) -> None:
+        """Raises `LogDamaged` where the broker would fall silent on its way to `until`."""
+        await _sure(lambda: self._look(until or 0), self._replicas)
+        if until is not None:
+            self._heartbeats_max = 1  # There is more, so silence is no good sign.
 
         async def arrived(message: Msg) -> None:
             self._queue.put_nowait(message)
@@ -258,10 +265,21 @@ class _Pull:
                 if self._queue.empty() or len(batch) >= READ_RECORDS_MAX:
                     break
                 message = self._queue.get_nowait()
+            if self._heartbeats >= self._heartbeats_max:
+                self._heartbeats = 0
+                await _sure(lambda: self._look(self._position + 1), self._replicas)
             if self._asked <= READ_RECORDS_MAX:
                 await self._ask()
             if batch:
                 yield batch
+
+    async def _look(self, sequence: int) -> None:
+        """Raise `LogDamaged` when the log has lost what was read, or has this record and cannot read it."""
+        head = await _head(self._manager, self._stream)
+        if head < self._position:
+            raise LogDamaged(f"{self._stream} ends at {head}, but {self._position} was read before: records are gone")
+        if self._position < sequence <= head and await _get(self._manager, self._stream, sequence) is None:
+            raise LogDamaged(f"record {sequence} of {self._stream} cannot be read: records are gone")
 
     async def _ask(self) -> None:
         self._asked += READ_RECORDS_MAX
@@ -283,6 +301,7 @@ class _Pull:
         tokens = message.reply.split(".")
         sequence, pending = (tokens[5], tokens[8]) if len(tokens) == 9 else (tokens[7], tokens[10])
         self._asked -= 1
+        self._heartbeats = 0
         if int(sequence) != self._position + 1:
             raise LogDamaged(f"{self._stream} goes from {self._position} to {sequence}: records are gone")
         self._position += 1
@@ -294,7 +313,9 @@ class _Pull:
         status = headers.get("Status", "")
         if status in ("404", "408") or (status == "409" and "Nats-Pending-Messages" in headers):
             self._asked -= int(headers.get("Nats-Pending-Messages", "0"))  # That request is over; ask again.
-        elif status != "100":
+        elif status == "100":
+            self._heartbeats += 1
+        else:
             raise nats.errors.Error(f"consumer ended: {status} {headers.get('Description', '')}")
 
 
@@ -310,15 +331,44 @@ def _reachable() -> Iterator[None]:
         raise LogUnreachable(str(error) or type(error).__name__) from error
 
 
+async def _sure(look: Callable[[], Awaitable[Result]], replicas: int) -> Result:
+    """Raise the `LogDamaged` that a look raises only when it stays so."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + (SURE_AFTER_S if replicas > 1 else 0.0)
+    while True:
+        try:
+            return await look()
+        except LogDamaged:
+            if loop.time() >= deadline:
+                raise
+            await asyncio.sleep(RETRY_S)
+
+
+async def _get(manager: JetStreamManager, stream: str, sequence: int) -> Record | None:
+    if sequence < 2:
+        return None
+    try:
+        with _reachable():
+            return _record(await manager.get_msg(stream, sequence))
+    except NotFoundError:
+        return None
+
+
 async def _head(manager: JetStreamManager, stream: str) -> int:
-    """The last sequence, from a leader that surely leads. Raises `LogUnreachable`."""
-    with _reachable():
-        info = await manager.stream_info(stream)
+    """The last sequence, from a leader that surely leads. Raises `LogUnreachable`, `LogDamaged`."""
+    try:
+        with _reachable():
+            info = await manager.stream_info(stream)
+    except NotFoundError as error:
+        raise LogDamaged(f"stream {stream} is gone") from error
     peers = (info.cluster and info.cluster.replicas) or []
     heard = sum(0 < (peer.active or 0) < LEASE_S * 1e9 for peer in peers)
     if peers and 1 + heard <= (1 + len(peers)) // 2:
         raise LogUnreachable(f"who leads {stream} has not heard from most of its replicas")
-    return info.state.last_seq
+    state = info.state
+    if state.first_seq != 1 or state.messages != state.last_seq:
+        raise LogDamaged(f"{stream} holds {state.messages} of {state.last_seq} records: records are gone")
+    return state.last_seq
 
 
 def _record(message: RawStreamMsg) -> Record:

@@ -14,8 +14,20 @@ READ_RECORDS_MAX = 256
 """Records in one batch of a reader."""
 
 
+WHAT_TO_DO = (
+    "restore the broker's store, which `tally doctor` then checks; or accept the loss: stop everything and remove"
+    " `witness`, `read` and `reactors.db` from the data folder"
+)
+
+
 class LogDamaged(Exception):
-    """The log is not what it was: a gap, a broken chain, another epoch. Never served, never written to again."""
+    """The log is not what it was: a gap, a broken chain, another epoch. Never served, never written to again.
+
+    Made with what is wrong; as text it says what to do, too, wherever it ends up.
+    """
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}: {WHAT_TO_DO}"
 
 
 class LogUnreachable(Exception):

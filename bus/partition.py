@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class Partition(Generic[State, Command, Event]):
-    """Keeps states up to date with the log. `position` is the partition's last block that they hold."""
+    """Keeps states up to date with the log. `position` is the partition's last block that they hold.
+
+    `durable` hears of each last block that is known to be on disk, by its sequence and hash.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Partition(Generic[State, Command, Event]):
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
         retry_s: float = RETRY_S,
+        durable: Callable[[int, str], None] = lambda sequence, block_hash: None,
     ) -> None:
         self.position = 0
         self.decode = decoder_of(domain).decode
@@ -47,6 +51,7 @@ class Partition(Generic[State, Command, Event]):
         self._states = states
         self._progress = progress
         self._retry_s = retry_s
+        self._durable = durable
         self._chain = Chain(source.epoch, whole=True)
         self._read_to = 0
         """In the log, which holds other partitions' blocks as well."""
@@ -74,6 +79,8 @@ class Partition(Generic[State, Command, Event]):
     async def catch_up(self) -> None:
         """Read up to the log's end, until that succeeds. Raises `LogDamaged`."""
         await self._until_it_works(self._catch_up)
+        if self.position:
+            self._durable(self.position, self._chain.tips[self._number])
 
     async def append(self, commits: list[bytes], at: datetime) -> AppendOutcome:
         """Append a block. The states are for the caller to advance."""
@@ -86,6 +93,7 @@ class Partition(Generic[State, Command, Event]):
             metrics.blocks_appended.labels(self._domain.name).inc()
             self._chain.tips[self._number] = block_hash
             self.position = self._read_to = outcome.sequence
+            self._durable(outcome.sequence, block_hash)
         return outcome
 
     async def confirm(self) -> AppendOutcome:
@@ -97,6 +105,27 @@ class Partition(Generic[State, Command, Event]):
         except LogUnreachable as error:
             return Uncertain(str(error))
         return Appended(self.position) if (last.sequence if last else 0) == self.position else Conflict()
+
+    async def still_holds(self) -> None:
+        """Raise `LogDamaged` when the log does not hold the last block any more that is known of it, or has a hole, or
+        is gone. It has to be so twice: after an election a server may not know better for a moment."""
+        try:
+            await self._look()
+        except LogDamaged as error:
+            log.error("%s: %s; looking again", self, error.args[0])
+            await asyncio.sleep(self._retry_s)
+            await self._look()
+
+    async def _look(self) -> None:
+        position, read_to, tip = self.position, self._read_to, self._chain.tips.get(self._number)
+        head = await self._log.head()
+        if head < read_to:
+            raise LogDamaged(f"{self._log.name} ends at {head}, but {read_to} was read before")
+        last = await self._log.last(self._number)
+        if last is not None and last.sequence > position:
+            return  # Another writer's: it is read, and checked against the chain, before the next block.
+        if (None if last is None else (last.sequence, hash_of(last.data))) != ((position, tip) if position else None):
+            raise LogDamaged(f"{self._log.name} does not hold block {position} of {self} any more")
 
     async def _catch_up(self) -> None:
         head = await self._log.head()

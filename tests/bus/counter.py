@@ -176,6 +176,6 @@ def totals(blocks: Sequence[Block[CounterEvent]]) -> dict[str, int]:
     return found
 
 
-async def stored_by_hand(log: Log, data: bytes, expected: int) -> None:
+async def stored_by_hand(log: Log, data: bytes, expected: int, partition: int = 0) -> None:
     """Append bytes that no engine made."""
-    await log.append(0, data, hash_of(data), expected)
+    await log.append(partition, data, hash_of(data), expected)

@@ -643,6 +643,34 @@ async def test_a_log_that_lost_its_end_halts_the_engine(memory: FaultyLog) -> No
     await engine.stop()
 
 
+async def test_a_log_that_lost_its_blocks_and_grew_by_others_halts_the_engine(memory: FaultyLog) -> None:
+    """Its end is where it was, but what the next block would continue is gone: every append is a conflict, for ever."""
+    engine = await started(memory, limits=EngineLimits(catch_up_retry_s=0.001))
+    await answer(engine, command(Add("a", 1), "c1"))
+    memory.inside = MemoryLog("counters", memory.epoch)
+    for other in (1, 2):
+        await stored_by_hand(memory.inside, seal(memory.epoch, AT, GENESIS, []), 0, partition=other)
+    assert await answer(engine, command(Add("a", 1), "c2")) == Unavailable("halted")
+    with pytest.raises(LogDamaged, match="does not hold block 2 of counters/0 any more"):
+        await engine.failed
+    await engine.stop()
+
+
+@pytest.mark.parametrize("records", [0, 1, 2])
+async def test_an_engine_that_nobody_writes_through_notices_that_its_log_is_another(
+    memory: FaultyLog, records: int
+) -> None:
+    engine = await started(memory, limits=EngineLimits(catch_up_retry_s=0.001, look_every_s=0.001))
+    await answer(engine, command(Add("a", 1), "c1"))
+    memory.inside = MemoryLog("counters", memory.epoch)
+    for record in range(records):
+        await stored_by_hand(memory.inside, seal(memory.epoch, AT, GENESIS, []), 0, partition=record)
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(LogDamaged):
+            await engine.failed
+    await engine.stop()
+
+
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 

@@ -62,6 +62,11 @@ class Following:
             await self._grown.wait_for(lambda: len(self.records) >= records)
         return self.records
 
+    async def ended(self) -> None:
+        """Wait for its end; raises what ended it."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self._task
+
     async def stop(self) -> None:
         self._task.cancel()
         await asyncio.wait({self._task})
@@ -385,6 +390,39 @@ async def test_no_stream_no_block(client: Client, unique: str) -> None:
     outcome = await log.append(0, b"two", hash_of(b"two"), 2)
     assert isinstance(outcome, Unstored)
     assert outcome.reason == "log_unavailable"
+
+
+async def test_a_stream_that_vanishes_is_log_damaged_for_whoever_reads(client: Client, unique: str) -> None:
+    log = await JetStreamLog.open(client, unique)
+    await append(log, b"one", 0)
+    following = Following(log)
+    await following.has(1)
+    await client.jetstream().delete_stream(unique)
+    with pytest.raises(LogDamaged, match=f"stream {unique} is gone: restore the broker's store"):
+        await log.head()
+    with pytest.raises(LogDamaged, match=f"stream {unique} is gone"):
+        await following.ended()
+
+
+@pytest.mark.parametrize("until", [True, False], ids=["to-the-end", "for-ever"])
+async def test_a_record_that_the_broker_cannot_read_is_log_damaged_and_not_waited_for(
+    own_broker: EmbeddedBroker, own_log: JetStreamLog, until: bool
+) -> None:
+    """After a clean stop the broker believes what it wrote down of its files, and sends nothing but heartbeats."""
+    last = await fill(own_log, 3)
+    own_broker.stop()
+    (file,) = own_broker.settings.folder.rglob(f"{own_log.name}/msgs/*.blk")
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 4
+    file.write_bytes(content)
+    own_broker.start()
+    client = await connect(own_broker.url, "reader")
+    log = await JetStreamLog.open(client, own_log.name)
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(LogDamaged, match="records are gone"):
+            async for _ in log.read(0, last if until else None):
+                pass
+    await close(client)
 
 
 async def test_a_block_that_the_stream_does_not_take_is_definitely_not_stored(client: Client, unique: str) -> None:
