@@ -73,6 +73,7 @@ async def connect(
                     reconnected_cb=on_reconnect,
                     closed_cb=on_closed,
                 )
+            still_wanted()
             return client
         except (nats.errors.Error, OSError, TimeoutError) as error:
             if asyncio.get_running_loop().time() >= deadline:

@@ -92,7 +92,9 @@ async def ensure_log(client: Client, config: StreamConfig, partitions: int = 1) 
     deadline = loop.time() + ENSURE_TIMEOUT_S
     while True:
         try:
-            return await _ensure(client.jetstream(timeout=ENSURE_REQUEST_S), config, partitions)
+            epoch = await _ensure(client.jetstream(timeout=ENSURE_REQUEST_S), config, partitions)
+            still_wanted()
+            return epoch
         except (nats.errors.TimeoutError, NoStreamResponseError, ServiceUnavailableError, _NotYet) as error:
             still_wanted()
             if loop.time() > deadline:

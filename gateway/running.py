@@ -19,6 +19,10 @@ class AlreadyRunning(CannotStart):
     """Somebody else's `tally up` has this folder."""
 
 
+class WorkerFailed(Exception):
+    """A part of a worker halted and cannot go on by itself."""
+
+
 class Running(Struct, frozen=True):
     """Written by `tally up` into the data folder (0600: the broker's URL holds its password)."""
 

@@ -20,7 +20,7 @@ from bus.reactor import Reactor
 from gateway import compose
 from gateway.effects import payments
 from gateway.engines import run_engines
-from gateway.running import check_broker, nats_url
+from gateway.running import WorkerFailed, check_broker, nats_url
 from gateway.settings import Settings
 from projections.worker import REBUILD, ProjectionWorker
 
@@ -32,10 +32,6 @@ PARTS: tuple[Part, ...] = get_args(Part)
 log = logging.getLogger(__name__)
 
 
-class WorkerFailed(Exception):
-    """A part halted and cannot go on by itself."""
-
-
 async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
     """Run these parts until SIGTERM or SIGINT. Raises what halted one of them."""
     await check_broker(settings)
@@ -45,29 +41,38 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
         loop.add_signal_handler(number, told_to_stop.set)
     async with AsyncExitStack() as stack:
         running: list[asyncio.Task[None]] = []
-        announcing: Announcing | None = None
-        for part in parts:
-            client = await connect(nats_url(settings), part, closed=told_to_stop.set)
-            stack.push_async_callback(close, client)
-            logs = await compose.open_logs(client, settings)
-            if announcing is None:
-                announcing = Announcing(client, this_process(parts, version("tallystream")))
-                running.append(asyncio.create_task(announcing.run()))
-            match part:
-                case "commands":
-                    running.append(asyncio.create_task(run_engines(client, logs, settings, announcing)))
-                case "projections":
-                    running.append(asyncio.create_task(run_projections(client, logs, settings)))
-                case "processes":
-                    running.append(asyncio.create_task(run_processes(client, logs, settings)))
-        log.info("working on %s", ", ".join(parts))
+
+        async def start() -> None:
+            announcing: Announcing | None = None
+            for part in parts:
+                client = await connect(nats_url(settings), part, closed=told_to_stop.set)
+                stack.push_async_callback(close, client)
+                logs = await compose.open_logs(client, settings)
+                if announcing is None:
+                    announcing = Announcing(client, this_process(parts, version("tallystream")))
+                    running.append(asyncio.create_task(announcing.run()))
+                match part:
+                    case "commands":
+                        running.append(asyncio.create_task(run_engines(client, logs, settings, announcing)))
+                    case "projections":
+                        running.append(asyncio.create_task(run_projections(client, logs, settings)))
+                    case "processes":
+                        running.append(asyncio.create_task(run_processes(client, logs, settings)))
+            log.info("working on %s", ", ".join(parts))
+
         stopping = asyncio.create_task(told_to_stop.wait())
-        await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+        starting = asyncio.create_task(start())  # It may wait for long, and must end at once nevertheless.
+        await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+        starting.cancel()
+        await asyncio.wait({starting})
         for task in running:
             task.cancel()
         for result in await asyncio.gather(*running, return_exceptions=True):
             if isinstance(result, Exception):
-                raise WorkerFailed(str(result)) from result
+                raise WorkerFailed(_reason(result)) from result
 
 
 async def run_projections(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
@@ -111,6 +116,13 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
             for reactor in reactors:
                 await reactor.save()
             await checkpoints.close()
+
+
+def _reason(error: Exception) -> str:
+    """What halted a part, without the groups that its tasks wrap it in."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
 
 
 async def _pong(_: dict[str, str]) -> Reply:

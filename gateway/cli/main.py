@@ -13,7 +13,7 @@ from bus.connection import BrokerUnreachable
 from bus.log import LogDamaged
 from bus.safety import BrokerUnsafe
 from bus.streams import StreamMisconfigured
-from gateway.running import CannotStart
+from gateway.running import CannotStart, WorkerFailed
 from gateway.settings import SettingsError
 from gateway.supervisor import ChildFailed
 
@@ -87,7 +87,7 @@ def main() -> None:
         sys.exit(_tell(error, EXIT_USAGE))
     except _CANNOT_START as error:
         sys.exit(_tell(error, EXIT_CANNOT_START))
-    except LogDamaged as error:
+    except (LogDamaged, WorkerFailed) as error:
         sys.exit(_tell(error, EXIT_FAILED))
 
 
