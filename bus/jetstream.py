@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from nats.js.errors import NotFoundError
 from nats.js.manager import JetStreamManager
 
 from bus.blocks import hash_of
-from bus.connection import still_wanted
+from bus.connection import BrokerUnreachable, still_wanted
 from bus.log import (
     READ_RECORDS_MAX,
     Appended,
@@ -30,7 +30,8 @@ from bus.log import (
     Uncertain,
     Unstored,
 )
-from bus.streams import WRONG_LAST_SEQUENCE, Epoch, ensure_log, log_stream
+from bus.streams import SURE_AFTER_S, WRONG_LAST_SEQUENCE, Epoch, ensure_log, log_stream
+from bus.witness import Acknowledged, check
 
 APPEND_TIMEOUT_S = 2.0
 HEARTBEAT_S = 1.0
@@ -47,8 +48,6 @@ several another may have stored the block."""
 LEASE_S = 3.0
 """For how long a leader that has heard from most replicas is surely the only one: they wait 4 s before they elect
 another. One that has not may be a former leader, cut off, whose end of the log is not the end any more."""
-SURE_AFTER_S = 3.0
-"""Of several servers one that has just been elected may not know better for a moment: damage must be there still."""
 LOOK_AFTER_HEARTBEATS = 5
 """So much silence, and a reader at the log's end looks whether the log is still what it was."""
 STORE_FAILED = 10077
@@ -91,10 +90,19 @@ class JetStreamLog:
         partitions: int = 1,
         replicas: int = 1,
         storage: StorageType = StorageType.FILE,
+        remembered: Sequence[Acknowledged] = (),
     ) -> JetStreamLog:
-        """Raises `StreamMisconfigured`, `LogDamaged`, or the client's errors when no server answers."""
-        epoch = await ensure_log(client, log_stream(domain, replicas, storage), partitions)
-        return cls(client, domain, epoch, replicas)
+        """The log, if it holds what a witness remembers of it; made if there is none and nothing is remembered.
+
+        Raises `StreamMisconfigured`, `LogDamaged`, `BrokerUnreachable`, or the client's errors when no server answers.
+        """
+        config = log_stream(domain, replicas, storage)
+        log = cls(client, domain, await ensure_log(client, config, partitions, make=not remembered), replicas)
+        try:
+            await _sure(lambda: check(log, remembered), replicas)
+        except LogUnreachable as error:
+            raise BrokerUnreachable(f"the log {domain} does not answer: {error}") from error
+        return log
 
     @property
     def name(self) -> str:

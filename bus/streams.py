@@ -24,6 +24,8 @@ NO_PEERS = 10005
 """Too few servers are there at the moment: some of a cluster may still be starting."""
 ENSURE_TIMEOUT_S = 20.0
 """A cluster that has just started or has lost a server elects leaders first, which takes it a few seconds."""
+SURE_AFTER_S = 3.0
+"""A server of several that has only just started or been elected may not know better: what is missing must stay so."""
 ENSURE_REQUEST_S = 2.0
 ENSURE_AGAIN_S = 0.1
 
@@ -81,8 +83,10 @@ _RELIED_ON = (
 )
 
 
-async def ensure_log(client: Client, config: StreamConfig, partitions: int = 1) -> Epoch:
+async def ensure_log(client: Client, config: StreamConfig, partitions: int = 1, *, make: bool = True) -> Epoch:
     """Make the stream if it is not there, check it if it is, and return its epoch.
+
+    Not to `make` it is for whoever knows that there was one: then its absence is `LogDamaged`.
 
     Raises `StreamMisconfigured` for a stream that was made differently or cannot be made, `LogDamaged` for one whose
     first record is not an epoch, `BrokerUnreachable` when nobody leads it in time. Several processes may call it at
@@ -90,11 +94,17 @@ async def ensure_log(client: Client, config: StreamConfig, partitions: int = 1) 
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + ENSURE_TIMEOUT_S
+    sure = loop.time() + (SURE_AFTER_S if (config.num_replicas or 1) > 1 else 0.0)
     while True:
         try:
-            epoch = await _ensure(client.jetstream(timeout=ENSURE_REQUEST_S), config, partitions)
+            epoch = await _ensure(client.jetstream(timeout=ENSURE_REQUEST_S), config, partitions, make)
             still_wanted()
             return epoch
+        except _Missing as error:
+            still_wanted()
+            if loop.time() >= sure:
+                raise LogDamaged(str(error)) from error
+            await asyncio.sleep(ENSURE_AGAIN_S)
         except (nats.errors.TimeoutError, NoStreamResponseError, ServiceUnavailableError, _NotYet) as error:
             still_wanted()
             if loop.time() > deadline:
@@ -106,11 +116,20 @@ class _NotYet(Exception):
     """What is wanted may still come about."""
 
 
-async def _ensure(stream: JetStreamContext, config: StreamConfig, partitions: int) -> Epoch:
+class _Missing(Exception):
+    """What was there is not."""
+
+
+async def _ensure(stream: JetStreamContext, config: StreamConfig, partitions: int, make: bool) -> Epoch:
     name = config.name or ""
     try:
-        found = (await stream.stream_info(name)).config
-    except NotFoundError:
+        info = await stream.stream_info(name)
+        if not make and not info.state.last_seq:
+            raise _Missing(f"stream {name} is empty, and its blocks were acknowledged")
+        found = info.config
+    except NotFoundError as error:
+        if not make:
+            raise _Missing(f"stream {name} is gone, and its blocks were acknowledged") from error
         found = await _make(stream, config)
     for field in _RELIED_ON:
         if getattr(found, field) != getattr(config, field):
@@ -119,7 +138,7 @@ async def _ensure(stream: JetStreamContext, config: StreamConfig, partitions: in
             )
     if 0 <= (found.max_msg_size or 0) < (config.max_msg_size or 0):
         raise StreamMisconfigured(f"stream {name} has max_msg_size={found.max_msg_size}, wanted {config.max_msg_size}")
-    return await _ensure_epoch(stream, name, partitions)
+    return await (_ensure_epoch(stream, name, partitions) if make else _epoch(stream, name))
 
 
 async def _make(stream: JetStreamContext, config: StreamConfig) -> StreamConfig:
@@ -143,6 +162,10 @@ async def _ensure_epoch(stream: JetStreamContext, name: str, partitions: int) ->
     except APIError as error:
         if error.err_code not in WRONG_LAST_SEQUENCE:
             raise
+    return await _epoch(stream, name)
+
+
+async def _epoch(stream: JetStreamContext, name: str) -> Epoch:
     try:
         first = await stream.get_msg(name, 1)
     except NotFoundError as error:

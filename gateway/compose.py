@@ -16,6 +16,7 @@ from bus.connection import Client
 from bus.jetstream import JetStreamLog
 from bus.presence import Present
 from bus.sender import Sender
+from bus.witness import recall
 from domains.catalogue.product import catalogue
 from domains.inventory.messages import StockRefused, StockReserved
 from domains.inventory.stock import inventory
@@ -126,20 +127,28 @@ def sender(client: Client, logs: Mapping[str, JetStreamLog], present: Present | 
 
 
 async def open_logs(client: Client, settings: Settings) -> dict[str, JetStreamLog]:
-    """Every log, made where it does not exist yet. One that exists keeps the partitions that it was made with.
+    """Every log, made where there was none yet. One that exists keeps the partitions that it was made with.
 
-    Raises `SettingsError` for partitions that cannot be.
+    Raises `SettingsError` for partitions that cannot be, `LogDamaged` where a log is not what the witness remembers.
     """
     _check_partitions(settings.partitions)
-    logs: dict[str, JetStreamLog] = {}
-    for domain in DOMAINS:
-        wanted = settings.partitions.get(domain.name, 1)
-        opened = await JetStreamLog.open(client, domain.name, partitions=wanted, replicas=settings.replicas)
-        if domain.name in settings.partitions and opened.partitions != wanted:
-            made = f"the log {domain.name} keeps the {opened.partitions} it was made with"
-            log.warning("TALLY_PARTITIONS has %s=%d: %s", domain.name, wanted, made)
-        logs[domain.name] = opened
-    return logs
+    return {domain.name: await open_log(client, settings, domain.name) for domain in DOMAINS}
+
+
+async def open_log(client: Client, settings: Settings, name: str) -> JetStreamLog:
+    """One of them. Raises `LogDamaged`."""
+    wanted = settings.partitions.get(name, 1)
+    opened = await JetStreamLog.open(
+        client,
+        name,
+        partitions=wanted,
+        replicas=settings.replicas,
+        remembered=recall(settings.witness, name),
+    )
+    if name in settings.partitions and opened.partitions != wanted:
+        made = f"the log {name} keeps the {opened.partitions} it was made with"
+        log.warning("TALLY_PARTITIONS has %s=%d: %s", name, wanted, made)
+    return opened
 
 
 def _check_partitions(wanted: Mapping[str, int]) -> None:

@@ -21,6 +21,7 @@ from bus.leases import Leases
 from bus.overlay import OverlaidStates, nearly_whole
 from bus.presence import Announcing, Owned, Present
 from bus.sharing import Held, Sharing
+from bus.witness import Witness
 from gateway import compose
 from gateway.settings import Settings
 from projections.aggregate_state import SqliteStateStore
@@ -51,13 +52,15 @@ async def run_engines(
     @asynccontextmanager
     async def role(held: Held) -> AsyncIterator[asyncio.Future[None]]:
         name, partition = _of_key(held.key)
-        async with _serving(client, logs[name], domains[name], partition, settings, held) as engine:
+        durable = witness.of(name, partition, logs[name].epoch)
+        async with _serving(client, logs[name], domains[name], partition, settings, held, durable) as engine:
             serving[held.key] = engine
             try:
                 yield engine.failed
             finally:
                 del serving[held.key]
 
+    witness = Witness(settings.witness)
     present = Present(client)
     await present.start()
     keys = [f"engine.{name}.{partition}" for name, each in logs.items() for partition in range(each.partitions)]
@@ -72,6 +75,7 @@ async def run_engines(
     finally:
         await announcing.leave()
         await sharing.stop()
+        await witness.close()
         announcing.owns = tuple
 
 
@@ -85,7 +89,13 @@ async def _states_are_there(logs: dict[str, JetStreamLog], settings: Settings) -
 
 @asynccontextmanager
 async def _serving(
-    client: Client, log: JetStreamLog, domain: compose.AnyDomain, partition: int, settings: Settings, held: Held
+    client: Client,
+    log: JetStreamLog,
+    domain: compose.AnyDomain,
+    partition: int,
+    settings: Settings,
+    held: Held,
+    durable: Callable[[int, str], None],
 ) -> AsyncIterator[AnyEngine]:
     """An engine that takes commands. Left: no more frames, then what waits, then the answers."""
     store = SqliteStateStore(domain, settings.read_models)
@@ -99,6 +109,7 @@ async def _serving(
             states=OverlaidStates(domain, store),
             holds=held.holds,
             progress=_progress(domain.name, "engine"),
+            durable=durable,
         )
         try:
             await engine.start()

@@ -46,6 +46,11 @@ class Settings(Struct, frozen=True):
         return self.data_dir / "read"
 
     @property
+    def witness(self) -> Path:
+        """Where the command worker remembers what was acknowledged, see `bus/witness.py`."""
+        return self.data_dir / "witness"
+
+    @property
     def metrics_dir(self) -> Path:
         return self.data_dir / "metrics"
 

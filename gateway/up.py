@@ -16,7 +16,7 @@ import httpx
 import msgspec
 from prometheus_client.multiprocess import mark_process_dead
 
-from bus.broker import BrokerMissing, BrokerSettings, configure, free_port, listening
+from bus.broker import BrokerMissing, BrokerSettings, EmbeddedBroker, configure, free_port, listening
 from bus.connection import close, connect
 from bus.safety import check
 from gateway import compose
@@ -86,6 +86,24 @@ async def _broker_is_sound(settings: Settings, where: Running) -> bool:
     finally:
         await close(client)
     return True
+
+
+@asynccontextmanager
+async def broker_alone(settings: Settings) -> AsyncIterator[str]:
+    """The URL of this data folder's broker; started alone, and ended afterwards, where nothing runs."""
+    if settings.nats_url:
+        yield settings.nats_url
+        return
+    try:
+        with _own_folder(settings.data_dir):
+            password = secret(settings.data_dir, "nats-password")
+            with EmbeddedBroker(BrokerSettings(settings.data_dir / "broker", free_port(), password)) as broker:
+                yield broker.url
+    except AlreadyRunning:
+        found = running(settings)
+        if found is None:
+            raise
+        yield found.nats_url
 
 
 @asynccontextmanager

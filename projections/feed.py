@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -60,6 +61,16 @@ async def continues(source: Log, position: Position) -> None:
         if record is None or position.tips.get(record.partition) != hash_of(record.data):
             raise LogDamaged(f"{source.name} does not hold at {position.sequence} what was read there before")
         return
+
+
+def remembered_position(projection: Projection, folder: Path) -> Position | None:
+    """Where the live file of a read model stands, for whoever only looks; None where there is none of this version."""
+    files = ReadModelFiles(folder)
+    live = files.live(projection.name)
+    if live is None or not files.is_of(live, projection):
+        return None
+    with Store.open(projection, live) as store:
+        return store.position
 
 
 class Feed:

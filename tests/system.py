@@ -69,12 +69,12 @@ def tally(folder: Path, *arguments: str, **environment: str) -> subprocess.Compl
 class Inside:
     """A NATS connection of our own, in a thread with a loop: what the logs hold, for tests that are not async."""
 
-    def __init__(self, url: str, replicas: int = 1) -> None:
+    def __init__(self, url: str, settings: Settings) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._client = self._run(connect(url, "tests"))
-        self._logs = self._run(compose.open_logs(self._client, Settings(replicas=replicas)))
+        self._logs = self._run(compose.open_logs(self._client, settings))
 
     def heads(self) -> dict[str, int]:
         """Each log's last position."""
@@ -161,7 +161,8 @@ class System:
     @property
     def inside(self) -> Inside:
         if self._inside is None:
-            self._inside = Inside(self.running.nats_url, int(self.environment.get("TALLY_REPLICAS", "1")))
+            replicas = int(self.environment.get("TALLY_REPLICAS", "1"))
+            self._inside = Inside(self.running.nats_url, Settings(data_dir=self.folder, replicas=replicas))
         return self._inside
 
     def token(self, role: Role, subject: str, ttl_s: int = 3_600) -> str:

@@ -19,12 +19,14 @@ from bus.blocks import Block, Chain
 from bus.connection import Client, close, connect
 from bus.control import ask
 from bus.jetstream import JetStreamLog
+from bus.log import LogDamaged
 from domains.kernel import ID_PATTERN
 from gateway import compose
 from gateway.cli.tables import show
 from gateway.settings import Settings, from_environment, jwt_secret
 from gateway.tokens import RANKS, Role, Tokens
-from gateway.up import system
+from gateway.up import broker_alone, system
+from projections.feed import continues, remembered_position
 from projections.worker import REBUILD
 
 HEARD_WITHIN_S = 3.0
@@ -153,8 +155,13 @@ async def _events(settings: Settings, domain: str, after: int, limit: int) -> No
 @click.command()
 @click.option("--json", "as_json", is_flag=True)
 def doctor(as_json: bool) -> None:
-    """Read every log from its beginning and check that it is whole: no gap, no broken chain, versions contiguous."""
-    found = asyncio.run(_doctor(from_environment()))
+    """Check that every log is whole, and still what the witness and the read models remember of it.
+
+    Reads them all from their beginning: no gap, no broken chain, versions contiguous. Needs nothing but the broker.
+    """
+    found, damage = asyncio.run(_doctor(from_environment()))
+    if damage:
+        raise click.ClickException("\n".join(damage))
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
@@ -165,28 +172,46 @@ def doctor(as_json: bool) -> None:
         click.echo("every log is whole")
 
 
-async def _doctor(settings: Settings) -> dict[str, dict[str, int]]:
+async def _doctor(settings: Settings) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """What each log holds, and all that is wrong, a line each."""
     found: dict[str, dict[str, int]] = {}
+    damage: list[str] = []
     decoders = compose.decoders()
-    async with system(settings) as where, _connected(where.nats_url) as client:
-        for name, log in (await compose.open_logs(client, settings)).items():
-            chain = Chain(log.epoch, whole=True)
-            versions: dict[str, int] = {}
-            blocks = commits = 0
-            async for batch in log.read(0, await log.head()):
-                for record in batch:
-                    block = chain.follow(record, decoders[name].decode)
-                    blocks += 1
-                    commits += len(block.commits)
-                    for commit in block.commits:
-                        if commit.version != versions.get(commit.aggregate, 0) + 1:
-                            raise click.ClickException(
-                                f"{name}: {commit.aggregate} goes from version {versions.get(commit.aggregate, 0)}"
-                                f" to {commit.version} in block {record.sequence}"
-                            )
-                        versions[commit.aggregate] = commit.version
-            found[name] = {"blocks": blocks, "commits": commits, "aggregates": len(versions)}
-    return found
+    async with broker_alone(settings) as url, _connected(url) as client:
+        for domain in compose.DOMAINS:
+            name = domain.name
+            try:
+                log = await compose.open_log(client, settings, name)
+                found[name] = await _scrub(log, decoders[name])
+            except LogDamaged as error:
+                damage.append(f"log {name}: {error}")
+                continue
+            for projection in compose.PROJECTIONS:
+                if projection.stream == name and (position := remembered_position(projection, settings.read_models)):
+                    try:
+                        await continues(log, position)
+                    except LogDamaged as error:
+                        damage.append(f"read model {projection.name}: {error}")
+    return found, damage
+
+
+async def _scrub(log: JetStreamLog, decoder: msgspec.json.Decoder[Block[object]]) -> dict[str, int]:
+    """What a log holds. Raises `LogDamaged`."""
+    chain = Chain(log.epoch, whole=True)
+    versions: dict[str, int] = {}
+    blocks = commits = 0
+    async for batch in log.read(0, await log.head()):
+        for record in batch:
+            block = chain.follow(record, decoder.decode)
+            blocks += 1
+            commits += len(block.commits)
+            for commit in block.commits:
+                before = versions.get(commit.aggregate, 0)
+                if commit.version != before + 1:
+                    broken = f"{commit.aggregate} goes from version {before} to {commit.version}"
+                    raise LogDamaged(f"{broken} in block {record.sequence}")
+                versions[commit.aggregate] = commit.version
+    return {"blocks": blocks, "commits": commits, "aggregates": len(versions)}
 
 
 @asynccontextmanager
@@ -201,4 +226,4 @@ async def _connected(url: str) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def _log(settings: Settings, domain: str) -> AsyncIterator[JetStreamLog]:
     async with system(settings) as where, _connected(where.nats_url) as client:
-        yield await JetStreamLog.open(client, domain, replicas=settings.replicas)
+        yield await compose.open_log(client, settings, domain)

@@ -18,7 +18,7 @@ from bus.broker import BrokerSettings, EmbeddedBroker, free_port
 from bus.connection import close, connect
 from bus.jetstream import JetStreamLog
 from bus.lifetime import die_with_parent
-from bus.log import Record
+from bus.log import WHAT_TO_DO, Record
 from domains.inventory.stock import inventory
 from domains.orders.order import orders
 from tests.faults.checker import Violation, violations
@@ -29,8 +29,6 @@ from tests.system import REPOSITORY, TALLY, environment_of
 DOMAINS: tuple[AnyDomain, ...] = (orders, inventory)  # type: ignore[assignment]  # Each is typed in itself.
 PASSWORD = "only-for-this-test"
 VIOLATIONS_TOLD_MAX = 10
-HALTED = ("LogDamaged", "halts:", "records are gone", "does not continue", "does not hold")
-"""What a worker says that stopped for good because its log is not what it was."""
 
 
 class WorkerHalted(Exception):
@@ -48,7 +46,7 @@ class Site:
         self.workers: list[subprocess.Popen[bytes]] = []
         """Those that run engines."""
         self.projector: subprocess.Popen[bytes] | None = None
-        self._environment = environment_of(
+        self.environment = environment_of(
             self.data,
             TALLY_NATS_URL=settings.url,
             TALLY_NATS_SYSTEM_URL=settings.system_url,
@@ -85,7 +83,7 @@ class Site:
     def halted(self) -> str:
         """What the engines said of a log that is not what it was; empty when they said nothing of it."""
         lines = self.said.read_text(errors="replace").splitlines()
-        return next((line for line in lines if any(word in line for word in HALTED)), "")
+        return next((line for line in lines if WHAT_TO_DO in line), "")
 
     def kill_workers(self) -> None:
         """`kill -9`, stopped ones too."""
@@ -115,7 +113,7 @@ class Site:
         with said.open("ab") as output:
             return subprocess.Popen(
                 [*TALLY, "work", "--part", part],
-                env=self._environment,
+                env=self.environment,
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
