@@ -113,7 +113,7 @@ def through(sender: Sender, chance: random.Random) -> Send:
 async def under_load(url: str, seed: int, clients: int) -> AsyncIterator[Load]:
     """Clients of the system behind a broker, connected for as long as this lasts."""
     client = await connect(url, "load")
-    send = through(compose.sender(client), random.Random(seed))
+    send = through(Sender(client, compose.owners()), random.Random(seed))
     load = Load(Witness(compose.owners()), Workload(seed), send, clients=clients, pause_s=CLIENTS[clients])
     try:
         async with load.running():

@@ -20,6 +20,7 @@ from bus.connection import close, connect
 from bus.engine import Engine, EngineLimits
 from bus.jetstream import JetStreamLog
 from bus.log import LogDamaged, MemoryLog
+from bus.sender import Sender
 from bus.witness import recall
 from domains.orders.messages import OrderLine, PlaceOrder
 from domains.orders.order import orders
@@ -120,7 +121,7 @@ async def witnessed(site: Site) -> None:
 async def halted(site: Site, within_s: float) -> str:
     """Ask for orders until the worker ends: what it said. Fails when it takes one, or does neither in time."""
     client = await connect(site.broker.url, "client")
-    sender = compose.sender(client)
+    sender = Sender(client, compose.owners())
     try:
         async with asyncio.timeout(within_s):
             while site.workers[0].poll() is None:
