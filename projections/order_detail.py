@@ -109,10 +109,11 @@ class LineRow(Struct, frozen=True):
     freight_cents: int
 
 
-ORDER = Query(order_detail, "SELECT * FROM order_detail WHERE order_id = :order_id", OrderRow)
+ORDER = Query(order_detail, "SELECT * FROM order_detail WHERE order_id = :order_id", OrderRow, by_key=True)
 LINES = Query(
     order_detail,
     "SELECT sku, name, category, quantity, unit_price_cents, freight_cents FROM order_line"
     " WHERE order_id = :order_id ORDER BY number",
     LineRow,
+    by_key=True,
 )

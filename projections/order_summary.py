@@ -60,7 +60,7 @@ SELECT order_id, customer_id, status, currency, total_cents, version, placed_at,
 """
 _PAGE = "order_id > :after ORDER BY order_id LIMIT :limit"
 
-SUMMARY = Query(order_summary, f"{_COLUMNS} WHERE order_id = :order_id", OrderSummary)
+SUMMARY = Query(order_summary, f"{_COLUMNS} WHERE order_id = :order_id", OrderSummary, by_key=True)
 SUMMARIES = Query(order_summary, f"{_COLUMNS} WHERE {_PAGE}", OrderSummary)
 SUMMARIES_OF_STATUS = Query(order_summary, f"{_COLUMNS} WHERE status = :status AND {_PAGE}", OrderSummary)
 SUMMARIES_OF_CUSTOMER = Query(order_summary, f"{_COLUMNS} WHERE customer_id = :customer_id AND {_PAGE}", OrderSummary)

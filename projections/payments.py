@@ -95,7 +95,7 @@ class MethodTotal(Struct, frozen=True):
     amount_cents: int
 
 
-PAYMENT = Query(payments, "SELECT * FROM payment WHERE order_id = :order_id", PaymentRow)
+PAYMENT = Query(payments, "SELECT * FROM payment WHERE order_id = :order_id", PaymentRow, by_key=True)
 METHOD_TOTALS = Query(
     payments,
     "SELECT method, count(*) AS payments, sum(amount_cents) AS amount_cents FROM payment_part"

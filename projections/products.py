@@ -41,9 +41,11 @@ class ProductRow(Struct, frozen=True):
 
 _COLUMNS = "SELECT sku, name, category, price_cents, currency, version FROM product"
 
-PRODUCT = Query(products, f"{_COLUMNS} WHERE sku = :sku", ProductRow)
+PRODUCT = Query(products, f"{_COLUMNS} WHERE sku = :sku", ProductRow, by_key=True)
 PRODUCTS = Query(products, f"{_COLUMNS} WHERE sku > :after ORDER BY sku LIMIT :limit", ProductRow)
 PRODUCTS_OF_CATEGORY = Query(
     products, f"{_COLUMNS} WHERE category = :category AND sku > :after ORDER BY sku LIMIT :limit", ProductRow
 )
-PRODUCTS_OF_SKUS = Query(products, f"{_COLUMNS} WHERE sku IN (SELECT value FROM json_each(:skus))", ProductRow)
+PRODUCTS_OF_SKUS = Query(
+    products, f"{_COLUMNS} WHERE sku IN (SELECT value FROM json_each(:skus))", ProductRow, by_key=True
+)

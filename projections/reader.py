@@ -1,11 +1,14 @@
 """Queries: each names its read model, one SQL statement and the type of its rows.
 
-One read-only connection a read model and process, off the loop; when a rebuild goes live the next query opens it.
+Read-only connections of a process to each read model; when a rebuild goes live the next query opens it. A query runs
+in the read model's own thread, but one for a few rows by their keys on the loop: that takes some ten microseconds,
+the way to a thread and back ten times as long, and it takes turns with the loop for the interpreter.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +26,8 @@ Result = TypeVar("Result", bound=msgspec.Struct)
 
 QUERY_ROWS_MAX = 10_000
 
+log = logging.getLogger(__name__)
+
 
 class ReadModelMissing(Exception):
     """The read model has not been built yet."""
@@ -34,11 +39,15 @@ class ResultTooLarge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Query(Generic[Result]):
-    """`sql` selects the fields of `result` by their names, in any order. What has no LIMIT of its own is given one."""
+    """`sql` selects the fields of `result` by their names, in any order. What has no LIMIT of its own is given one.
+
+    `by_key`: it finds a few rows by their keys, whatever the size of the tables.
+    """
 
     projection: Projection
     sql: str
     result: type[Result]
+    by_key: bool = False
 
     def __post_init__(self) -> None:
         if "LIMIT" not in self.sql:
@@ -46,13 +55,18 @@ class Query(Generic[Result]):
 
 
 class _Open:
-    """An open file and how many queries are on it."""
+    """An open file and how many queries are on it: `connection` is for its thread, `on_loop` for the loop."""
 
-    def __init__(self, connection: aiosqlite.Connection, stamp: tuple[int, int]) -> None:
+    def __init__(self, connection: aiosqlite.Connection, on_loop: sqlite3.Connection, stamp: tuple[int, int]) -> None:
         self.connection = connection
+        self.on_loop = on_loop
         self.stamp = stamp
         self.users = 0
         self.retired = False
+
+    async def close(self) -> None:
+        self.on_loop.close()
+        await self.connection.close()
 
 
 class Reader:
@@ -64,11 +78,20 @@ class Reader:
     async def all(self, query: Query[Result], **parameters: Value) -> list[Result]:
         """All rows of one moment, the newest: a query runs to its end in one hop, so no other one of the connection
         finds it half-read and gets its moment, which would be an older one."""
-        async with self._connection(query.projection.name) as connection:
-            rows = list(await connection.execute_fetchall(query.sql, parameters))
+        async with self._connection(query.projection.name) as opened:
+            rows = await self._rows(opened, query, parameters)
         if len(rows) > QUERY_ROWS_MAX:
             raise ResultTooLarge(f"a query of {query.projection.name} gives more than {QUERY_ROWS_MAX} rows")
         return [msgspec.convert(dict(row), query.result) for row in rows]
+
+    @staticmethod
+    async def _rows(opened: _Open, query: Query[Result], parameters: dict[str, Value]) -> list[sqlite3.Row]:
+        if query.by_key:
+            try:
+                return opened.on_loop.execute(query.sql, parameters).fetchall()
+            except sqlite3.OperationalError as error:  # Locked, for a moment: waited for elsewhere.
+                log.debug("a query of %s goes to its thread: %s", query.projection.name, error)
+        return list(await opened.connection.execute_fetchall(query.sql, parameters))
 
     async def one(self, query: Query[Result], **parameters: Value) -> Result | None:
         rows = await self.all(query, **parameters)
@@ -76,27 +99,27 @@ class Reader:
 
     async def sequence(self, name: str) -> int:
         """The position of a read model's live file."""
-        async with self._connection(name) as connection:
-            rows = list(await connection.execute_fetchall("SELECT sequence FROM _position"))
+        async with self._connection(name) as opened:
+            rows = list(await opened.connection.execute_fetchall("SELECT sequence FROM _position"))
         return int(rows[0][0]) if rows else 0
 
     async def close(self) -> None:
         for opened in self._open.values():
-            await opened.connection.close()
+            await opened.close()
         self._open.clear()
 
     @asynccontextmanager
-    async def _connection(self, name: str) -> AsyncIterator[aiosqlite.Connection]:
+    async def _connection(self, name: str) -> AsyncIterator[_Open]:
         opened = self._open.get(name)
         if opened is None or opened.stamp != self._files.stamp(name):
             opened = await self._reopen(name)
         opened.users += 1
         try:
-            yield opened.connection
+            yield opened
         finally:
             opened.users -= 1
             if opened.retired and not opened.users:
-                await opened.connection.close()
+                await opened.close()
 
     async def _reopen(self, name: str) -> _Open:
         async with self._opening:
@@ -107,16 +130,16 @@ class Reader:
             path = self._files.live(name)
             if path is None:
                 raise ReadModelMissing(f"read model {name} is not built yet")
+            uri = f"{path.absolute().as_uri()}?mode=ro"
             try:
-                connection = await aiosqlite.connect(
-                    f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
-                )
+                on_loop = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)
+                connection = await aiosqlite.connect(uri, uri=True, isolation_level=None)
             except sqlite3.OperationalError as error:
                 raise ReadModelMissing(f"read model {name} cannot be opened: {error}") from error
-            connection.row_factory = sqlite3.Row
-            self._open[name] = _Open(connection, stamp)
+            connection.row_factory = on_loop.row_factory = sqlite3.Row
+            self._open[name] = _Open(connection, on_loop, stamp)
             if before is not None:
                 before.retired = True
                 if not before.users:
-                    await before.connection.close()
+                    await before.close()
             return self._open[name]

@@ -42,5 +42,5 @@ class StockRow(Struct, frozen=True):
 
 _COLUMNS = "SELECT sku, on_hand, reserved, on_hand - reserved AS available FROM stock"
 
-STOCK = Query(stock, f"{_COLUMNS} WHERE sku = :sku", StockRow)
+STOCK = Query(stock, f"{_COLUMNS} WHERE sku = :sku", StockRow, by_key=True)
 STOCK_OF_SKUS = Query(stock, f"{_COLUMNS} WHERE sku IN (SELECT value FROM json_each(:skus))", StockRow)

@@ -55,9 +55,7 @@ class DefinedProduct(Struct, frozen=True):
     version: int
 
 
-@put(
-    "/v1/products/{sku:str}", dto=JsonBody[ProductBody], return_dto=None, guards=[requires("staff")], tags=["products"]
-)
+@put("/v1/products/{sku:str}", dto=JsonBody[ProductBody], return_dto=None, opt=requires("staff"), tags=["products"])
 async def define_product(request: AnyRequest, sku: PathId, data: ProductBody) -> Response[DefinedProduct]:
     """Define a product, or revise it. 201 when it is new, 200 when it was known; `If-Match` guards a revision."""
     command = DefineProduct(sku, data.name, data.category, data.price_cents, data.currency)

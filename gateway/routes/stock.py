@@ -30,7 +30,7 @@ class Receipt(Struct, frozen=True):
     "/v1/stock/{sku:str}/receipts",
     dto=JsonBody[ReceiptBody],
     return_dto=None,
-    guards=[requires("staff")],
+    opt=requires("staff"),
     tags=["stock"],
 )
 async def receive_stock(request: AnyRequest, sku: PathId, data: ReceiptBody) -> Response[Receipt]:
