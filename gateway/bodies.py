@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from litestar.dto import DTOConfig, MsgspecDTO
+from litestar.types import HTTPScope, Receive
 from litestar.typing import FieldDefinition
 
 from bus.deciding import malformed
@@ -15,6 +16,8 @@ from gateway.problems import Problem, refused
 if TYPE_CHECKING:
     from litestar._openapi.schema_generation import SchemaCreator
     from litestar.openapi.spec import Reference, Schema
+
+BODY_BYTES_MAX = 256 * 1024
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -37,6 +40,28 @@ class JsonBody(MsgspecDTO[Body]):
         cls, field_definition: FieldDefinition, handler_id: str, schema_creator: SchemaCreator
     ) -> Reference | Schema:
         return schema_creator.for_field_definition(field_definition)
+
+
+async def read_body(scope: HTTPScope, receive: Receive) -> bytes:
+    """The whole body, which `scope["state"]["body"]` keeps. Raises `Problem` 413 as soon as it is too large."""
+    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    if announced.isdigit() and int(announced) > BODY_BYTES_MAX:
+        raise _too_large()
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Problem(400, "bad_request", "the client went away")
+        body = body + message["body"] if body else message["body"]
+        if len(body) > BODY_BYTES_MAX:
+            raise _too_large()
+        if not message.get("more_body", False):
+            scope["state"]["body"] = body
+            return body
+
+
+def _too_large() -> Problem:
+    return Problem(413, "body_too_large", f"a body is at most {BODY_BYTES_MAX} bytes")
 
 
 def decode_body(value: bytes, body: type[Body]) -> Body:

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from domains.kernel import LINES_MAX, Currency, Id, Quantity, Reason
 from domains.orders.messages import CancelOrder, OrderCancelled, OrderLine, OrderPlaced, PlaceOrder
 from gateway.bodies import JsonBody
-from gateway.gate import AnyRequest, Gate, PathId, QueryId, gate_of, is_known, uuid7
+from gateway.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, uuid7
 from gateway.orders import Order, moment_of, order_as_of, order_commits, order_of
 from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.problems import Problem
@@ -30,7 +30,7 @@ from projections.order_summary import (
     order_summary,
 )
 from projections.payments import PAYMENT, payments
-from projections.products import PRODUCTS_OF_SKUS, ProductRow, products
+from projections.products import products
 
 OrderStatus = Literal["placed", "reserved", "paid", "shipped", "delivered", "cancelled"]
 
@@ -92,7 +92,7 @@ async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[Pla
         order_id = data.order_id
     else:
         key = gate.key(request)
-        order_id = key.id if "Idempotency-Key" in request.headers else uuid7()
+        order_id = key.id if header(request, b"idempotency-key") is not None else uuid7()
     lines, trouble = await _priced(gate, data)
     command = PlaceOrder(
         order_id=order_id,
@@ -209,10 +209,10 @@ async def _priced(gate: Gate, data: PlaceOrderBody) -> tuple[tuple[OrderLine, ..
     and a new order without lines it refuses. An unknown SKU is looked for again once the read model is up to date.
     """
     skus = {line.sku for line in data.lines}
-    known = await _products(gate, skus)
+    known = await gate.catalogue.of(skus)
     if len(known) < len(skus):
         await gate.up_to_date(products)
-        known = await _products(gate, skus)
+        known = await gate.catalogue.of(skus)
     lines: list[OrderLine] = []
     for index, line in enumerate(data.lines):
         product = known.get(line.sku)
@@ -223,11 +223,6 @@ async def _priced(gate: Gate, data: PlaceOrderBody) -> tuple[tuple[OrderLine, ..
             return (), Problem(422, "currency_differs", detail, field=f"/lines/{index}/sku")
         lines.append(OrderLine(line.sku, product.name, product.category, line.quantity, product.price_cents))
     return tuple(lines), None
-
-
-async def _products(gate: Gate, skus: set[str]) -> dict[str, ProductRow]:
-    rows = await gate.reader.all(PRODUCTS_OF_SKUS, skus=msgspec.json.encode(sorted(skus)).decode())
-    return {row.sku: row for row in rows}
 
 
 async def visible_order(request: AnyRequest, order_id: str) -> OrderRow:

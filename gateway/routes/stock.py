@@ -36,9 +36,9 @@ class Receipt(Struct, frozen=True):
 async def receive_stock(request: AnyRequest, sku: PathId, data: ReceiptBody) -> Response[Receipt]:
     """Count a delivery of goods in. A receipt counts once; the same again changes nothing."""
     gate = gate_of(request)
-    if await gate.reader.one(PRODUCT, sku=sku) is None:
+    if not await gate.catalogue.of((sku,)):
         await gate.up_to_date(products)  # It may have been defined a moment ago.
-        if await gate.reader.one(PRODUCT, sku=sku) is None:
+        if not await gate.catalogue.of((sku,)):
             raise Problem(404, "product_unknown", f"there is no product {sku}")
     command = ReceiveStock(sku, data.receipt_id, data.quantity)
     written = await gate.execute(request, gate.key(request), command, correlation=sku)

@@ -18,7 +18,9 @@ from gateway.problems import Problem
 
 def asked(path: str = "/v1/things", headers: dict[str, str] | None = None, **query: str) -> AnyRequest:
     """As much of a request as pages and headers look at."""
-    what: Any = SimpleNamespace(url=SimpleNamespace(path=path), query_params=query, headers=headers or {})
+    sent = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    url = SimpleNamespace(path=path)
+    what: Any = SimpleNamespace(url=url, query_params=query, headers=headers or {}, scope={"headers": sent})
     return cast("AnyRequest", what)
 
 
