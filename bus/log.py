@@ -86,6 +86,9 @@ class Log(Protocol):
     @property
     def epoch(self) -> str: ...
 
+    @property
+    def partitions(self) -> int: ...
+
     async def append(self, partition: int, block: bytes, block_hash: str, expected: int) -> AppendOutcome:
         """Store `block` if the partition's last sequence is `expected` (0: none yet). Never raises for the wire."""
         ...
@@ -125,6 +128,10 @@ class MemoryLog:
     @property
     def epoch(self) -> str:
         return self._epoch
+
+    @property
+    def partitions(self) -> int:
+        return 1 + max((record.partition for record in self._records[1:]), default=0)
 
     async def append(self, partition: int, block: bytes, block_hash: str, expected: int) -> AppendOutcome:
         await asyncio.sleep(0)

@@ -71,9 +71,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
         announcing = asyncio.create_task(Announcing(client, this_process(("gateway",), version("tallystream"))).run())
         app.state.client = client
         app.state.present = present
-        app.state.tokens = Tokens(jwt_secret(settings))
+        app.state.tokens = tokens = Tokens(jwt_secret(settings))
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
-        app.state.gate = gate = Gate(compose.sender(client, logs, present), reader, standings, logs, compose.decoders())
+        sender = compose.sender(client, logs, present)
+        app.state.gate = gate = Gate(sender, reader, standings, logs, compose.decoders(), tokens)
         try:
             yield
         finally:

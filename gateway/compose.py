@@ -56,7 +56,18 @@ PROJECTIONS: tuple[Projection, ...] = (
 
 def routes() -> Sequence[ControllerRouterHandler]:
     """Every route. Imported when asked for: workers serve no HTTP and start without the web framework."""
-    from gateway.routes import health, order_changes, orders, payments, products, projections, reports, services, stock
+    from gateway.routes import (
+        commands,
+        health,
+        order_changes,
+        orders,
+        payments,
+        products,
+        projections,
+        reports,
+        services,
+        stock,
+    )
 
     return [
         *products.routes,
@@ -67,6 +78,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *reports.routes,
         *projections.routes,
         *services.routes,
+        *commands.routes,
         *health.routes,
     ]
 

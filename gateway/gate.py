@@ -22,8 +22,9 @@ from bus.sender import Sender
 from domains.kernel import ID_PATTERN
 from gateway.catalogue import Catalogue
 from gateway.changes import Changes
+from gateway.outcomes import Outcomes, Undecided, asked_now, sealed
 from gateway.problems import Problem, refused, unavailable
-from gateway.tokens import Principal
+from gateway.tokens import Principal, Tokens
 from projections.feed import Decoder
 from projections.history import History
 from projections.projection import Projection
@@ -77,12 +78,15 @@ class Gate:
         standings: Standings,
         logs: Mapping[str, Log],
         decoders: Mapping[str, Decoder],
+        tokens: Tokens,
     ) -> None:
+        self._tokens = tokens
         self.sender = sender
         self.reader = reader
         self.standings = standings
         self.logs = logs
         self.history = History(reader, logs, decoders)
+        self.outcomes = Outcomes(self.history, logs, decoders, self.reached)
         self.changes = Changes(standings, reader)
         self.catalogue = Catalogue(reader, standings)
         self._running: set[str] = set()
@@ -104,7 +108,9 @@ class Gate:
         return Key(_hashed(request.user.subject, "about", about), reused)
 
     async def execute(self, request: AnyRequest, key: Key, command: Struct, *, correlation: str) -> Written:
-        """Send a command and wait until it is on disk. Raises `Problem` for everything else."""
+        """Send a command and wait until it is on disk. Raises `Problem` for everything else, `Undecided` where only the
+        log can say."""
+        digest = digest_of(f"{request.method} {request.scope['path']}\n".encode() + request.scope["state"]["body"])
         if key.id in self._running:
             raise Problem(409, "still_running", "this Idempotency-Key is being worked on", headers={"Retry-After": "1"})
         self._running.add(key.id)
@@ -112,9 +118,7 @@ class Gate:
             answer = await self.sender.send(
                 command,
                 id=key.id,
-                digest=digest_of(
-                    f"{request.method} {request.scope['path']}\n".encode() + request.scope["state"]["body"]
-                ),
+                digest=digest,
                 actor=f"{request.user.role}:{request.user.subject}",
                 correlation=correlation,
                 trace=request.scope["state"]["traceparent"],
@@ -136,8 +140,7 @@ class Gate:
                 detail = _UNAVAILABLE.get(code, "nothing was written; come again")
                 raise unavailable("overloaded" if code == "overloaded" else "unavailable", detail, retry_after_s)
             case Unknown():
-                detail = "it is not known yet whether this was written: repeat it with the same Idempotency-Key"
-                raise unavailable("outcome_unknown", detail)
+                raise Undecided(sealed(asked_now(domain, key.id, digest), self._tokens, request.user.subject))
 
     async def fresh(self, request: AnyRequest, *models: Projection) -> dict[str, str]:
         """Wait until these read models show what `Min-Position` asks for. Headers to add: a warning when stale.

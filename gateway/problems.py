@@ -15,6 +15,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from msgspec import Struct
 
 from bus.log import LogDamaged, LogUnreachable
+from gateway.outcomes import CommandStatus, Undecided
 from gateway.tokens import Principal
 from projections.reader import ReadModelMissing
 
@@ -84,6 +85,8 @@ def refused(code: str, detail: str, field: str = "") -> Problem:
 
 def handle(request: AnyRequest, error: Exception) -> Response[bytes]:
     """The one exception handler."""
+    if isinstance(error, Undecided):
+        return accepted(error.id)
     match error:
         case Problem():
             problem = error
@@ -103,6 +106,14 @@ def handle(request: AnyRequest, error: Exception) -> Response[bytes]:
             log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
             problem = Problem(500, "internal_error", "something went wrong here; the trace id finds it in the log")
     return respond(problem, str(request.scope["state"].get("trace_id", "")))
+
+
+def accepted(id: str) -> Response[bytes]:
+    """It is not known yet whether a command was written: where to ask."""
+    detail = "whether this was written is not known yet; under its Idempotency-Key it may also be repeated"
+    headers = {"Location": f"/v1/commands/{id}", "Retry-After": "1"}
+    content = msgspec.json.encode(CommandStatus(id, "pending", detail=detail))
+    return Response(content, status_code=202, media_type="application/json", headers=headers)
 
 
 def respond(problem: Problem, trace_id: str) -> Response[bytes]:

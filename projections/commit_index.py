@@ -94,6 +94,12 @@ class Changed(Struct, frozen=True):
 
 
 @cache
+def places_of_command(log: str) -> Query[Place]:
+    """Parameter `id`, a command's: its commits, that of its own aggregate first."""
+    return Query(commit_index(log), f"{_PLACES} WHERE id = :id ORDER BY sequence, offset LIMIT {CORRELATED_MAX}", Place)
+
+
+@cache
 def changed_since(log: str) -> Query[Changed]:
     """Which of `aggregates`, a JSON array, have a commit behind the position `after`."""
     return Query(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import msgspec
 
 from bus.log import Log, LogDamaged
-from projections.commit_index import Place, places_of_aggregate, places_of_correlation
+from projections.commit_index import Place, places_of_aggregate, places_of_command, places_of_correlation
 from projections.feed import Decoder
 from projections.projection import Projection, Recorded, Value, recorded_of
 from projections.reader import Query, Reader, Result
@@ -35,6 +35,10 @@ class History:
     async def of_aggregate(self, log: str, aggregate: str, *, after: int = 0) -> list[Recorded]:
         """The commits of an aggregate behind version `after`, in their order."""
         return await self._at(log, await self._reader.all(places_of_aggregate(log), aggregate=aggregate, after=after))
+
+    async def of_command(self, log: str, command_id: str) -> list[Recorded]:
+        """The commits that a command caused, in their order."""
+        return await self._at(log, await self._reader.all(places_of_command(log), id=command_id))
 
     async def of_correlation(self, correlation: str) -> list[tuple[str, Recorded]]:
         """Every commit that belongs to it, in whatever log, by the time of writing; in one log in the log's order."""

@@ -36,6 +36,10 @@ class FaultyLog:
     def epoch(self) -> str:
         return self.inside.epoch
 
+    @property
+    def partitions(self) -> int:
+        return self.inside.partitions
+
     async def append(self, partition: int, block: bytes, block_hash: str, expected: int) -> AppendOutcome:
         self.appending += 1
         self.appending_max = max(self.appending_max, self.appending)

@@ -1,0 +1,28 @@
+"""Commands whose outcome was not known in time: what became of them."""
+
+from __future__ import annotations
+
+from litestar import Response, get
+
+from gateway.gate import AnyRequest, gate_of
+from gateway.outcomes import CommandStatus, opened
+from gateway.problems import Problem
+
+
+@get("/v1/commands/{command_id:str}", tags=["commands"])
+async def get_command(request: AnyRequest, command_id: str) -> Response[CommandStatus]:
+    """Whether it was written: pending, done (with `Location`, `Position` and `ETag`) or rejected, which is definite."""
+    asked = opened(command_id, request.app.state.tokens, request.user.subject)
+    gate = gate_of(request)
+    if asked is None or asked.log not in gate.logs:
+        raise Problem(404, "command_unknown", "no such command of yours is known")
+    status = await gate.outcomes.of(command_id, asked)
+    headers = {}
+    if status.status == "done":
+        headers = {"Location": status.location, "Position": status.position, "ETag": f'"{status.version}"'}
+    elif status.status == "pending":
+        headers = {"Retry-After": "1"}
+    return Response(status, headers=headers)
+
+
+routes = [get_command]
