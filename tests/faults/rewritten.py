@@ -35,6 +35,10 @@ class Through:
     def epoch(self) -> str:
         return self.inside.epoch
 
+    @property
+    def partitions(self) -> int:
+        return self.inside.partitions
+
     async def append(self, partition: int, block: bytes, block_hash: str, expected: int) -> AppendOutcome:
         return await self.inside.append(partition, block, block_hash, expected)
 

@@ -17,7 +17,7 @@ from gateway import compose
 from gateway.outcomes import CLOCKS_DIFFER_S, Asked, Outcomes, asked_now, opened, sealed
 from gateway.tokens import Tokens
 from projections.history import History
-from projections.projection import Projection, Recorded
+from projections.projection import Projection, Recorded, recorded_of
 from tests.gateway.asserts import problem
 from tests.system import System, descendants, order_of, unique, until
 
@@ -38,11 +38,8 @@ class Shown(History):
         async for batch in self.log.read(0, await self.log.head()):
             for record in batch:
                 block = compose.decoders()["orders"].decode(record.data)
-                found += [
-                    Recorded(commit, record.sequence, offset, block.at)
-                    for offset, commit in enumerate(block.commits)
-                    if commit.id == command_id
-                ]
+                recorded = recorded_of(record.sequence, block.at, block.commits)
+                found += [each for each in recorded if each.commit.id == command_id]
         return found
 
 

@@ -149,6 +149,7 @@ def cluster_of(cluster: LocalCluster) -> dict[str, str]:
     return {"TALLY_NATS_URL": cluster.url, "TALLY_NATS_SYSTEM_URL": cluster.system_url, "TALLY_REPLICAS": "3"}
 
 
+@pytest.mark.long
 def test_a_system_on_a_cluster_takes_an_order_to_paid(own_cluster: LocalCluster, tmp_path: Path) -> None:
     with running_system(tmp_path / "data", **cluster_of(own_cluster)) as system:
         shop = Shop(system)

@@ -215,6 +215,7 @@ async def test_workers_come_stop_die_and_freeze_at_random(
         await crew.owned_by(*there)
 
 
+@pytest.mark.long
 def test_a_system_of_two_workers_and_several_partitions_takes_orders_to_their_end(tmp_path: Path) -> None:
     partitions = {"catalogue": 2, "orders": 4, "payments": 3, "checkout": 2, "inventory": 1}
     wanted = ",".join(f"{name}={number}" for name, number in partitions.items())
