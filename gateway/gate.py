@@ -246,4 +246,9 @@ _UNAVAILABLE = {
     "broker_unreachable": "the broker cannot be reached; nothing was written",
     "deadline_passed": "it would have come too late; nothing was written",
     "overloaded": "too much waits already; nothing was written",
+    "contended": "another owner was always first; nothing was written",
+    "states_unreachable": "the stored states cannot be read at the moment; nothing was written",
+    "log_full": "the broker's store is full; nothing was written",
+    "log_unavailable": "nobody leads the log at the moment; nothing was written",
+    "log_refused": "the broker does not take this block; nothing was written",
 }
