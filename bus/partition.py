@@ -135,8 +135,14 @@ class Partition(Generic[State, Command, Event]):
             blocks = {one: read_block(one, self.decode) for one in batch if one.partition == self._number}
             await self._load(blocks.values())
             for record, block in blocks.items():
+                await self._load([block])  # What the blocks before it touched may hide what was known to be new.
+                followed = dict(self._chain.tips)
                 self._chain.check(record.partition, record.sequence, record.data, block.epoch, block.prev)
-                fold_block(self._domain, self._states, record.sequence, block.commits)
+                try:
+                    fold_block(self._domain, self._states, record.sequence, block.commits)
+                except StoreUnreachable:  # It is read again, and has to continue what came before it then, too.
+                    self._chain.tips = followed
+                    raise
                 self.position = self._read_to = record.sequence
             self._read_to = batch[-1].sequence
             self._progress(batch[-1].sequence, head)

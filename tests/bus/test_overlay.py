@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 
 from bus.blocks import Commit
 from bus.commands import Answer, Stored, Unavailable, partition_of
+from bus.engine import EngineLimits
 from bus.log import LogDamaged, MemoryLog
 from bus.overlay import OverlayLimits, nearly_whole
 from bus.overlay import Stored as OfStore
 from bus.partition import Partition
-from bus.seen import Seen
+from bus.seen import BITS_MIN, Seen
 from bus.states import NEVER, UNSURE, Known, MemoryStates, Opened, StoreUnreachable, fold_block
 from projections.aggregate_state import SqliteStateStore, aggregate_state
 from projections.files import ReadModelFiles
@@ -255,6 +257,31 @@ async def test_who_waits_for_a_store_hears_how_far_it_is(projected: Projected) -
     await asyncio.wait_for(waiting, 10)
     assert told[0] == (0, 301)
     store.close()
+
+
+async def test_blocks_of_another_owner_are_followed_though_the_filter_takes_one_aggregate_for_another(
+    projected: Projected,
+) -> None:
+    """Both are new when the blocks are read, and the second is hidden once the first is in the filter."""
+    places: dict[int, str] = {}
+    for number in count():
+        second = f"n{number}"
+        first = places.setdefault(hash(second) % BITS_MIN, second)
+        if first != second:
+            break
+    log = MemoryLog("counters")
+    limits = EngineLimits(catch_up_retry_s=0.001)
+    engine = CounterEngine(counters(), log, states=projected.states(), limits=limits)
+    await engine.start()
+    other = CounterEngine(counters(), log)
+    await other.start()
+    for each in (first, second):
+        assert isinstance(await answer(other, command(Add(each, 1), f"c-{each}")), Stored)
+    given = await answer(engine, command(Add(second, 1), "mine"))
+    assert isinstance(given, Stored)
+    assert given.version == 2
+    await engine.stop()
+    await other.stop()
 
 
 # -- the stored states ----------------------------------------------------------------------------------------------
