@@ -176,6 +176,7 @@ def _begin(path: Path, what: Acknowledged) -> None:
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     with fresh.open("wb") as file:
         file.write(_sealed(what) + b"".ljust(SLOT_BYTES - 1) + b"\n")
+        file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -49,11 +49,17 @@ class ReadModelFiles:
         return self.folder / f"{projection.name}@{projection.version}.{max(builds, default=0) + 1}.db"
 
     def switch(self, name: str, path: Path) -> None:
-        """Make a file the live one. Atomic: whoever opens it sees the old or the new one."""
+        """Make a file the live one. Atomic: whoever opens it sees the old or the new one.
+
+        What the pointer says is on disk before it says so: a power cut would else leave a live file without tables.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / f"{name}.live.new"
         fresh.write_text(path.name + "\n")
+        for each in (path, path.with_name(f"{path.name}-wal"), fresh, self.folder):
+            _sync(each)
         fresh.replace(self._pointer(name))
+        _sync(self.folder)
 
     def sweep(self, name: str) -> None:
         """Remove the builds that are neither live nor the one before it."""
@@ -88,6 +94,18 @@ class ReadModelFiles:
 def _number(build: Path) -> int:
     """Builds of one read model are numbered through, whatever their versions."""
     return int(build.name.split(".")[-2])
+
+
+def _sync(path: Path) -> None:
+    """See that a file or folder is on disk, whoever wrote it; if it is there."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove(path: Path) -> None:
