@@ -51,12 +51,14 @@ class ReadModelFiles:
     def switch(self, name: str, path: Path) -> None:
         """Make a file the live one. Atomic: whoever opens it sees the old or the new one.
 
-        What the pointer says is on disk before it says so: a power cut would else leave a live file without tables.
+        What the pointer says is on disk before it says so: a power cut would else leave a live file without tables. The
+        database itself is on disk with its tables since it was made (`Store.create`), and is not opened here: closing it
+        again would drop the locks that SQLite holds on it in this process.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / f"{name}.live.new"
         fresh.write_text(path.name + "\n")
-        for each in (path, path.with_name(f"{path.name}-wal"), fresh, self.folder):
+        for each in (fresh, self.folder):
             _sync(each)
         fresh.replace(self._pointer(name))
         _sync(self.folder)
@@ -97,11 +99,8 @@ def _number(build: Path) -> int:
 
 
 def _sync(path: Path) -> None:
-    """See that a file or folder is on disk, whoever wrote it; if it is there."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return
+    """See that a file or folder is on disk, whoever wrote it."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

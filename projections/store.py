@@ -67,7 +67,7 @@ class Store:
 
     @classmethod
     def create(cls, projection: Projection, path: Path, epoch: str) -> Store:
-        """A new, empty file at position 0; one of that name is an error."""
+        """A new, empty file at position 0, on disk with its tables; one of that name is an error."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             raise FileExistsError(path)
@@ -77,13 +77,16 @@ class Store:
             for statement in (*_statements(projection.schema), *_statements(_POSITION)):
                 connection.execute(statement)
             connection.execute("INSERT INTO _position VALUES (1, ?, ?, 0, '{}', 0)", (projection.stream, epoch))
+        _relax(store._connection)
         return store
 
     @classmethod
     def open(cls, projection: Projection, path: Path) -> Store:
         if not path.exists():
             raise FileNotFoundError(path)
-        return cls(projection, path, _connect(path))
+        connection = _connect(path)
+        _relax(connection)
+        return cls(projection, path, connection)
 
     def close(self) -> None:
         self._connection.close()
@@ -168,10 +171,15 @@ def _grouped(projection: Projection, recorded: list[Recorded]) -> list[tuple[str
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")  # A lost tail is read again from the log.
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return connection
+
+
+def _relax(connection: sqlite3.Connection) -> None:
+    """From now on a power cut may take the last transactions, rows and position together: they are read again."""
+    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _statements(script: str) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from projections.files import ReadModelFiles, RebuildUnderWay
+from projections.store import Store
 from tests.projections.tally import tally
 
 
@@ -86,3 +89,19 @@ def test_only_one_may_build_at_a_time(files: ReadModelFiles) -> None:
             pass
     with files.building("tally"):
         pass
+
+
+def test_a_switch_leaves_the_locks_of_the_live_file_alone(tmp_path: Path) -> None:
+    """POSIX drops all locks of a process on a file when it closes any handle of it. Without its lock the writer's log
+    would be removed by whoever else opens and closes the file, and what is written from then on is seen by nobody."""
+    files, projection = ReadModelFiles(tmp_path), tally()
+    with Store.create(projection, files.next_build(projection), "memory") as store:
+        files.switch(projection.name, store.path)
+        look = (
+            "import sqlite3, sys\n"
+            "connection = sqlite3.connect(sys.argv[1])\n"
+            "connection.execute('SELECT * FROM _position').fetchall()\n"
+            "connection.close()\n"
+        )
+        subprocess.run([sys.executable, "-c", look, str(store.path)], check=True)
+        assert store.path.with_name(f"{store.path.name}-wal").exists()
