@@ -51,9 +51,9 @@ class ReadModelFiles:
     def switch(self, name: str, path: Path) -> None:
         """Make a file the live one. Atomic: whoever opens it sees the old or the new one.
 
-        What the pointer says is on disk before it says so: a power cut would else leave a live file without tables. The
-        database itself is on disk with its tables since it was made (`Store.create`), and is not opened here: closing it
-        again would drop the locks that SQLite holds on it in this process.
+        What the pointer says is on disk before it says so: a power cut would else leave a live file without tables.
+        The database itself is on disk with its tables since it was made (`Store.create`), and is not opened here:
+        closing it again would drop the locks that SQLite holds on it in this process.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / f"{name}.live.new"

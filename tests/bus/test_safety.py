@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import nats.errors
 import pytest
 
 from bus.broker import EmbeddedBroker, binary, free_port, listening
 from bus.cluster import LocalCluster
-from bus.connection import BrokerUnreachable
+from bus.connection import BrokerUnreachable, Client, close, connect
 from bus.safety import BrokerUnsafe, check
 from tests.system import until
 
@@ -152,6 +154,19 @@ async def test_no_server_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
         await check(f"nats://user:secret@127.0.0.1:{free_port()}")
 
 
+async def _all_answer(client: Client, size: int) -> bool:
+    """Whether so many servers of a cluster know each other and answer their system account."""
+    inbox = client.new_inbox()
+    replies = await client.subscribe(inbox)
+    await client.publish("$SYS.REQ.SERVER.PING.VARZ", b"", reply=inbox)
+    try:
+        for _ in range(size):
+            await replies.next_msg(timeout=0.5)
+    except nats.errors.TimeoutError:
+        return False
+    return True
+
+
 async def test_every_server_of_a_cluster_is_looked_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With several copies, too: when all servers lose power at once, all lose what they had not synced."""
     cluster = LocalCluster(tmp_path)
@@ -159,6 +174,11 @@ async def test_every_server_of_a_cluster_is_looked_at(tmp_path: Path, caplog: py
     lazy.settings = msgspec.structs.replace(lazy.settings, sync='"2m"')
     first = cluster.servers[0].settings
     with cluster:
+        client = await connect(first.system_url, "test")
+        async with asyncio.timeout(30):  # On a busy machine a server that has just started answers late.
+            while not await _all_answer(client, 3):
+                pass  # It waits for each answer.
+        await close(client)
         await refused(first.url, first.system_url, "lazy-sync", "server-2")
         lazy.kill()
         caplog.clear()
