@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from litestar.openapi.spec import Reference, Schema
 
 BODY_BYTES_MAX = 256 * 1024
+DISCARDED_BYTES_MAX = 8 * 1024 * 1024
+BODY_WAIT_S = 30.0
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -43,21 +46,33 @@ class JsonBody(MsgspecDTO[Body]):
 
 
 async def read_body(scope: HTTPScope, receive: Receive) -> bytes:
-    """The whole body, which `scope["state"]["body"]` keeps. Raises `Problem` 413 as soon as it is too large."""
+    """The whole body, which `scope["state"]["body"]` keeps.
+
+    Raises `Problem`: 413 when it is too large, 408 when it does not come, 400 when the client went away. The rest of a
+    body that is too large is received and thrown away, up to `DISCARDED_BYTES_MAX`: who is still sending when the
+    server closes loses the answer with the connection.
+    """
     announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    if announced.isdigit() and int(announced) > BODY_BYTES_MAX:
+    if announced.isdigit() and int(announced) > DISCARDED_BYTES_MAX:
         raise _too_large()
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise Problem(400, "bad_request", "the client went away")
-        body = body + message["body"] if body else message["body"]
-        if len(body) > BODY_BYTES_MAX:
-            raise _too_large()
-        if not message.get("more_body", False):
-            scope["state"]["body"] = body
-            return body
+    body, size = b"", 0
+    try:
+        async with asyncio.timeout(BODY_WAIT_S):
+            while size <= DISCARDED_BYTES_MAX:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Problem(400, "bad_request", "the client went away")
+                size += len(message["body"])
+                if size <= BODY_BYTES_MAX:
+                    body = body + message["body"] if body else message["body"]
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError as error:
+        raise Problem(408, "body_late", f"a body comes within {BODY_WAIT_S:.0f} seconds") from error
+    if size > BODY_BYTES_MAX:
+        raise _too_large()
+    scope["state"]["body"] = body
+    return body
 
 
 def _too_large() -> Problem:
