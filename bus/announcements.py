@@ -1,12 +1,14 @@
 """Announcements: where each read model stands, told to whoever listens, so that nobody polls a database for it.
 
-Core NATS, at most once: what is missed is said again by the next announcement, at most `REPEAT_S` later.
+Core NATS, at most once: what is missed is said again by the next announcement, at most `REPEAT_S` later. Who begins
+to listen asks, so that it need not wait for that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +17,9 @@ from nats.aio.msg import Msg
 from nats.errors import Error
 
 REPEAT_S = 1.0
+BREATH_S = 0.02
+"""Between two times that all is said, however many ask."""
+QUESTION = "standings"
 WAITERS_MAX = 20_000
 
 log = logging.getLogger(__name__)
@@ -49,12 +54,33 @@ class Standing(Struct, frozen=True):
 class Announcer:
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._asked = asyncio.Event()
+
+    async def start(self) -> None:
+        """Hear questions. Without it all is only said again and again."""
+        await self._client.subscribe(QUESTION, cb=self._hear)
+
+    @property
+    def question(self) -> asyncio.Event:
+        """Set when somebody asks the next time."""
+        return self._asked
+
+    async def pause(self, question: asyncio.Event) -> None:
+        """Wait until all should be said again: after the question, or after a while."""
+        await asyncio.sleep(BREATH_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REPEAT_S):
+                await question.wait()
 
     async def announce(self, standing: Standing) -> None:
         try:
             await self._client.publish(f"standing.{standing.name}", msgspec.json.encode(standing))
         except Error as error:
             log.debug("nobody hears where %s stands: %s", standing.name, error)
+
+    async def _hear(self, _: Msg) -> None:
+        asked, self._asked = self._asked, asyncio.Event()
+        asked.set()
 
 
 class Standings:
@@ -68,6 +94,7 @@ class Standings:
 
     async def start(self) -> None:
         await self._client.subscribe("standing.*", cb=self._heard)
+        await self._client.publish(QUESTION, b"")
 
     def latest(self, name: str) -> Standing | None:
         heard = self._latest.get(name)

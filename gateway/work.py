@@ -77,7 +77,9 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
 
 async def run_projections(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
     """Keep every read model up to date, until cancelled."""
-    worker = ProjectionWorker(Announcer(client), logs, compose.decoders(), compose.PROJECTIONS, settings.read_models)
+    announcer = Announcer(client)
+    await announcer.start()
+    worker = ProjectionWorker(announcer, logs, compose.decoders(), compose.PROJECTIONS, settings.read_models)
     await serve(client, REBUILD, worker.begin_rebuild)
     await worker.run()
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from bus.announcements import REPEAT_S, Announcer, RebuildProgress, Standing
+from bus.announcements import Announcer, RebuildProgress, Standing
 from bus.blocks import Block, Chain, hash_of
 from bus.log import Log, LogDamaged, LogUnreachable
 from projections.files import ReadModelFiles
@@ -185,9 +185,10 @@ class Feed:
 
     async def _repeat_standings(self) -> None:
         while True:
+            question = self._told.question
             for name in self.projections:
                 await self.announce(name)
-            await asyncio.sleep(REPEAT_S)
+            await self._told.pause(question)
 
     def _open(self, projection: Projection) -> Store:
         """The live file; a new one where there is none or it is of another version."""

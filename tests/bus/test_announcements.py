@@ -78,3 +78,22 @@ async def test_an_announcement_that_makes_no_sense_is_passed_over(
     await client.publish(f"standing.{unique}", b"nonsense")
     await Announcer(client).announce(standing(unique, 4))
     await until(lambda: standings.latest(unique))
+
+
+async def test_who_begins_to_listen_asks_and_is_told_at_once(client: Client, unique: str) -> None:
+    announcer = Announcer(client)
+    await announcer.start()
+    await client.flush()
+    question = announcer.question
+
+    async def tell() -> None:
+        await announcer.pause(question)
+        await announcer.announce(standing(unique, 4))
+
+    telling = asyncio.create_task(tell())
+    listening = Standings(client)
+    await listening.start()
+    await question.wait()
+    assert await listening.wait(unique, 4, PATIENCE_S)
+    await telling
+    assert not announcer.question.is_set()

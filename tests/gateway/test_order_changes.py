@@ -18,7 +18,7 @@ from tests.system import Shop, order_of
 LIFE = ["OrderPlaced", "OrderReserved", "OrderPaid", "OrderCancelled"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cancelled(shop: Shop) -> str:
     """An order that was paid, then cancelled and refunded, and all is still again."""
     order_id = shop.settled(shop.place(shop.product(units=1, price_cents=900))["order_id"])["order_id"]
