@@ -1,10 +1,10 @@
 """The command engine: owner of one partition of a log. Decides in memory, writes blocks, answers when they are on disk.
 
 Commands are decided as they arrive, each on the state that the ones before it leave behind, into the block that is
-being filled; one block is in flight meanwhile. So a lone command goes at once, a thousand go together, and a hot
-aggregate is as fast as a thousand cold ones. Every answer, a refusal too, rests on all blocks up to its own and is
-given only when those are durable. The log's expectation is the fence: another writer makes this engine slow, never
-wrong.
+being filled; one block is in flight meanwhile. So a lone command goes at once, a thousand go in two blocks by turns,
+the disk busy with one and the processor with the other, and a hot aggregate is as fast as a thousand cold ones. Every
+answer, a refusal too, rests on all blocks up to its own and is given only when those are durable. The log's expectation
+is the fence: another writer makes this engine slow, never wrong.
 
 Does not speak NATS (see `bus/endpoint.py`) and does not know where states come from (see `bus/states.py`).
 """
@@ -41,6 +41,11 @@ Event = TypeVar("Event")
 log = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
+
+BLOCK_MIN = 64
+"""Fewer commands go into one block all together: two in turn would wait for the disk twice."""
+TURN = 64
+"""How many commands are decided before the loop has its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +104,14 @@ class Engine(Generic[State, Command, Event]):
         self._filling: Filling[State] = Filling()
         self._flying: Filling[State] | None = None
         self._flight: asyncio.Task[None] | None = None
+        self._turn: asyncio.Handle | None = None
         self._stored = StoredBlocks(log, self._partition.decode, self._limits.repeats_max)
         self._repeating: dict[asyncio.Task[None], Item] = {}
         self._refusing = ""
         """Why the log does not take blocks, as long as it does not."""
         self._closed = False
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[None] = self._loop.create_future()
         """Raises what stopped the engine for good, such as a damaged log; done without an error: it gave way."""
 
     @property
@@ -121,7 +128,7 @@ class Engine(Generic[State, Command, Event]):
         """Read the log from where the states stand to its end. Raises `LogDamaged` when it is not what it was."""
         await self._partition.open()
         for background in (self._states.keep(), self._watch()):
-            task = asyncio.get_running_loop().create_task(background)
+            task = self._loop.create_task(background)
             task.add_done_callback(self._ended)
             self._background.append(task)
 
@@ -130,7 +137,7 @@ class Engine(Generic[State, Command, Event]):
 
         `commands` are those of the envelopes where the caller, in this process, has them decoded.
         """
-        done: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[list[Answer]] = self._loop.create_future()
         if not frame:
             done.set_result([])
             return done
@@ -144,14 +151,15 @@ class Engine(Generic[State, Command, Event]):
         queue = self._queue
         for index, envelope in enumerate(frame):
             queue.append(Item(envelope, waiting, index, commands[index] if commands else None))
-        self._pump()
+        if self._turn is None:
+            self._pump()
         return done
 
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Take no more; finish what waits, as far as the time goes, and tell the rest that nothing was written."""
         self._closed = True
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while (running := self._running()) and (left_s := deadline - asyncio.get_running_loop().time()) > 0:
+        deadline = self._loop.time() + timeout_s
+        while (running := self._running()) and (left_s := deadline - self._loop.time()) > 0:
             await asyncio.wait(running, timeout=left_s)
         while running := self._running():
             for task in running:
@@ -201,17 +209,33 @@ class Engine(Generic[State, Command, Event]):
     # -- deciding ----------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Decide what waits into the block being filled, and send that off when no other is in flight."""
-        if self._flight is not None and self._flying is None:
-            return  # Catching up: what is known may be stale.
-        queue = self._queue
-        while queue and not self._filling.full and self._take(queue[0]):
+        """Send a block off when no other is in flight: half of what waits, and the rest is decided meanwhile."""
+        if self._flight is None:
+            filling = self._filling
+            self._decide(max(BLOCK_MIN, (len(filling.waiting) + len(self._queue) + 1) // 2))
+            if filling.waiting:
+                self._ship()
+        if self._turn is None and self._queue and not self._filling.full:
+            self._turn = self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Decide some more while a block is in flight, and let the loop do in between what else is to be done: first of
+        all, send that block."""
+        self._turn = None
+        if self._flight is not None:
+            if self._flying is None:
+                return  # Catching up: what is known may be stale.
+            self._decide(len(self._filling.waiting) + TURN)
+        self._pump()
+
+    def _decide(self, enough: int) -> None:
+        """Decide what waits, until so many commands wait for the block that is being filled or no more fit into it."""
+        queue, filling = self._queue, self._filling
+        while queue and len(filling.waiting) < enough and not filling.full and self._take(queue[0]):
             queue.popleft()
         if self._unknown and self._loading is None:
-            self._loading = asyncio.get_running_loop().create_task(self._load())
+            self._loading = self._loop.create_task(self._load())
             self._loading.add_done_callback(self._loaded)
-        if self._flight is None and self._filling.waiting:
-            self._ship()
 
     def _take(self, item: Item) -> bool:
         """Decide one command. False: it does not fit into this block any more."""
@@ -230,7 +254,7 @@ class Engine(Generic[State, Command, Event]):
             self._unknown.append(item)
             return True
         if answered:
-            task = asyncio.get_running_loop().create_task(self._repeat(item, answered))
+            task = self._loop.create_task(self._repeat(item, answered))
             self._repeating[task] = item
             task.add_done_callback(self._repeated)
             return True
@@ -306,7 +330,7 @@ class Engine(Generic[State, Command, Event]):
         block, self._filling = self._filling, Filling()
         self._flying = block
         self._waiting.set(len(self._queue))
-        self._flight = asyncio.get_running_loop().create_task(self._fly(block))
+        self._flight = self._loop.create_task(self._fly(block))
         self._flight.add_done_callback(self._landed)
 
     def _landed(self, flight: asyncio.Task[None]) -> None:

@@ -104,10 +104,23 @@ async def test_a_thousand_together_land_in_few_blocks(log: Log) -> None:
         given = await asyncio.gather(*(engine.submit([command(Add(f"a{n % 7}", 1), f"c{n}")]) for n in range(1_000)))
     assert all(isinstance(each, Stored) for [each] in given)
     blocks = await blocks_of(log)
-    assert len(blocks) <= 3
+    assert len(blocks) <= 8  # Half of what waits each, down to `BLOCK_MIN`.
     assert contiguous(blocks)
     assert sum(totals(blocks).values()) == 1_000
     await engine.stop()
+
+
+async def test_half_of_what_waits_goes_and_the_rest_is_decided_meanwhile(
+    engine: CounterEngine, memory: FaultyLog
+) -> None:
+    memory.gate.clear()
+    given = engine.submit([command(Add("a", 1), f"c{n}") for n in range(1_000)])
+    await until_appending(memory)
+    await until(lambda: engine.waiting == 0)
+    memory.gate.set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert all(isinstance(each, Stored) for each in await given)
+    assert [len(block.commits) for block in await blocks_of(memory)] == [500, 500]
 
 
 async def test_one_block_is_in_flight_while_the_next_fills(engine: CounterEngine, memory: FaultyLog) -> None:
@@ -319,6 +332,7 @@ async def test_more_than_the_queue_holds_is_told_overloaded_at_once(memory: Faul
     memory.gate.clear()
     begun = [engine.submit([command(Add("a", 0), "first"), command(Add("a", 1), "c0")])]
     for n in range(2):  # One frame fills the block after the one in flight, one fills the queue.
+        await until(lambda: engine.waiting == 0)
         begun.append(engine.submit([command(Add(f"a{i}", 1), f"c{n}-{i}") for i in range(BLOCK_COMMITS_MAX)]))
     refused = engine.submit([command(Add("b", 1), "d1"), command(Add("b", 1), "d2")])
     assert refused.done()
@@ -398,6 +412,7 @@ async def test_a_unit_of_work_that_does_not_fit_any_more_goes_whole_into_the_nex
     await until_appending(memory)
     fills = [command(Add(f"x{n}", 1), f"f{n}") for n in range(BLOCK_COMMITS_MAX - 1)]
     rest = engine.submit([*fills, command(Transfer("a", "b", 1), "t")])
+    await until(lambda: engine.waiting == 1)
     memory.gate.set()
     async with asyncio.timeout(PATIENCE_S):
         assert isinstance((await first)[0], Stored)
@@ -408,7 +423,7 @@ async def test_a_unit_of_work_that_does_not_fit_any_more_goes_whole_into_the_nex
 
 async def test_blocks_never_hold_more_than_they_may(log: Log) -> None:
     engine = await started(log)
-    many = [command(Add(f"a{n}", 1), f"c{n}") for n in range(BLOCK_COMMITS_MAX + 10)]
+    many = [command(Add(f"a{n}", 1), f"c{n}") for n in range(2 * BLOCK_COMMITS_MAX + 10)]
     large = [command(Scribble("s", "x" * 100_000), f"s{n}") for n in range(12)]
     async with asyncio.timeout(PATIENCE_S):
         given = [each for frame in await asyncio.gather(engine.submit(many), engine.submit(large)) for each in frame]
