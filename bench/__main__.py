@@ -35,7 +35,8 @@ BENCHMARKS = {
 
 
 @click.command(
-    help=f"Measure WHAT: {', '.join(BENCHMARKS)}. Exit code 1: a budget does not hold; 2: there are no figures."
+    help=f"Measure WHAT: {', '.join(BENCHMARKS)}. Exit code 1: a budget does not hold, or a part failed; 2: there are "
+    "no figures."
 )
 @click.argument("what", type=click.Choice(list(BENCHMARKS)), metavar="WHAT")
 @click.option("--quick", is_flag=True, help="Fewer, shorter rounds: under a minute for all, and noisier.")
@@ -91,6 +92,8 @@ def _show(report: Report) -> None:
         console.print(f"{name}: {value:,g}", highlight=False)
     for reason in report.skipped:
         console.print(f"skipped: {reason}", highlight=False)
+    for reason in report.failed:
+        console.print(f"failed: {reason}", highlight=False)
     if report.budgets:
         console.print(budgets)
 

@@ -19,6 +19,7 @@ import sys
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from bench.report import Report, merged
 from bench.rounds import BenchmarkFailed, Pace, Told
@@ -32,7 +33,16 @@ class PartFailed(BenchmarkFailed):
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
-    return merged("append", [await _part(name, quick, told) for name in PARTS])
+    reports: list[Report] = []
+    failed: list[str] = []
+    for name in PARTS:
+        try:
+            reports.append(await _part(name, quick, told))
+        except PartFailed as error:
+            failed.append(str(error))
+    if not reports:
+        raise PartFailed("; ".join(failed))
+    return replace(merged("append", reports), failed=failed)
 
 
 async def _part(name: str, quick: bool, told: Told) -> Report:

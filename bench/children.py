@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,13 @@ class Child:
             last = self._said.read_text(errors="replace").splitlines()[-1:]
             raise ChildEnded(f"{self._said.stem} ended with {code}: {' '.join(last)}")
 
+    def stand_still(self) -> None:
+        """Until it is told to `go_on`: it takes no time of the cores."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
 
 @contextmanager
 def child(
@@ -54,6 +62,7 @@ def child(
         yield Child(process, said)
     finally:
         process.terminate()
+        process.send_signal(signal.SIGCONT)
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

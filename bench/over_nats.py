@@ -1,7 +1,9 @@
 """What does it cost that commands come from another process? An engine reached over NATS, against one in process.
 
 1,024 in flight. `nats` goes the way that a gateway goes: the sender here, frames to `tally work --part commands` in a
-process of its own, as the product runs it. Both on one broker that syncs every write, in rounds that take turns.
+process of its own, as the product runs it. Both on one broker that syncs every write, in rounds that take turns. The
+worker that keeps the engine's states stands still while a round is timed, and catches up before the next: what read
+models cost is `bench/sustained.py`'s question.
 
 Budget: nats >= 0.45x in_process.
 """
@@ -14,7 +16,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from secrets import token_hex
 
-from bench.children import Child, tally_work
+from bench.children import Child, ChildEnded, tally_work
 from bench.closed_loop import closed_loop, up_to
 from bench.in_process import placing_orders
 from bench.load import ACTOR, collect_as_workers_do, new_tag, place_order
@@ -22,12 +24,16 @@ from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Round, Told, lasting, take_turns
 from bench.server import Server, embedded
 from bench.stored import NotStored, aggregates_stored, expect
+from bus.announcements import Standings
 from bus.commands import Answer, Stored
+from domains.orders.order import orders
 from gateway import compose
+from projections.aggregate_state import aggregate_state
 
 IN_FLIGHT = 1_024
 TIMEOUT_S = 30.0
 READY_TIMEOUT_S = 30.0
+KEPT_WITHIN_S = 120.0
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
@@ -51,6 +57,8 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
 async def _sending_orders(server: Server) -> AsyncIterator[Callable[[int, int], Awaitable[Round]]]:
     log = await server.log("orders")
     sender = compose.sender(server.client, {log.name: log})
+    standings = Standings(server.client)
+    await standings.start()
 
     async def do(in_flight: int, n: int) -> Round:
         tag, before = new_tag(), await log.head()
@@ -64,11 +72,18 @@ async def _sending_orders(server: Server) -> AsyncIterator[Callable[[int, int], 
                 )
             )
 
-        done = await closed_loop(lambda number: asyncio.ensure_future(send(number)), in_flight, up_to(n))
+        keeper.stand_still()
+        try:
+            done = await closed_loop(lambda number: asyncio.ensure_future(send(number)), in_flight, up_to(n))
+        finally:
+            keeper.go_on()
         expect(await aggregates_stored(log, before, tag), n, "the log orders")
+        keeper.check()
+        if not await standings.wait(aggregate_state(orders).name, await log.head(), KEPT_WITHIN_S):
+            raise ChildEnded("the states were not kept in time")
         return done
 
-    with tally_work("commands", server) as engines:
+    with tally_work("projections", server) as keeper, tally_work("commands", server) as engines:
         await _until_ready(engines, lambda: sender.ping("orders"))
         yield do
 

@@ -60,7 +60,8 @@ class Budget(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """`figures` are single numbers with their unit in the name; `skipped` says what was not measured, and why."""
+    """`figures` are single numbers with their unit in the name; `skipped` says what was not measured, and why;
+    `failed` what was to be measured and could not be."""
 
     what: str
     environment: Environment
@@ -69,11 +70,12 @@ class Report(Struct, frozen=True):
     budgets: list[Budget] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     quick: bool = False
 
     @property
     def holds(self) -> bool:
-        return all(budget.holds for budget in self.budgets)
+        return not self.failed and all(budget.holds for budget in self.budgets)
 
 
 def environment(sync: str, storage: Path, replicas: int = 1) -> Environment:
