@@ -48,9 +48,9 @@ replay ORDER *ARGS: setup
 tally *ARGS: setup
     @exec tally "$@"
 
-# Run the whole test suite
+# Run the whole test suite, or what is named, in one process then
 test *ARGS: setup
-    pytest {{ARGS}}
+    pytest {{ if ARGS == "" { "--numprocesses 2 --dist loadfile" } else { ARGS } }}
 
 # Format, lint, types, import contracts: nothing is changed, everything is checked
 check: setup
