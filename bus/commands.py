@@ -15,7 +15,6 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 FRAME_BYTES_MAX = 256 * 1024
-FRAME_COMMANDS_MAX = 1_000
 COMMAND_BYTES_MAX = 192 * 1024
 """Less than a frame: a process is told of what a command caused in a command of its own, which is a little larger."""
 

@@ -44,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 
 BLOCK_MIN = 64
 """Fewer commands go into one block all together: two in turn would wait for the disk twice."""
-TURN = 64
+TURN = 8
 """How many commands are decided before the loop has its turn."""
 
 

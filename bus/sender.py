@@ -19,7 +19,6 @@ from nats.aio.client import Client
 from bus.commands import (
     COMMAND_BYTES_MAX,
     FRAME_BYTES_MAX,
-    FRAME_COMMANDS_MAX,
     Answer,
     Envelope,
     Refused,
@@ -34,7 +33,11 @@ from bus.commands import (
 from bus.deciding import malformed
 
 QUEUE_MAX = 50_000
-FRAMES_IN_FLIGHT_MAX = 3
+FRAME_COMMANDS_MAX = 128
+"""Commands in a full frame: more would cost hardly less each, and all of them wait for the last one's answer."""
+FRAMES_IN_FLIGHT_MAX = 16
+PARTIAL_IN_FLIGHT_MAX = 3
+"""Frames in flight beyond which only full ones go: what comes meanwhile travels together."""
 ANSWER_WITHIN_S = 1.0
 """A frame that is not answered by then is sent again, later twice as late each time, until its commands time out."""
 SEND_AGAIN_AFTER_S = 0.1
@@ -77,13 +80,18 @@ class _Lane:
         loop = asyncio.get_running_loop()
         waiting.timer = loop.call_later(timeout_s, waiting.tell, Unknown("no answer in time"))
         self._queue.append(waiting)
-        if not self._due and len(self._in_flight) < FRAMES_IN_FLIGHT_MAX:
+        if not self._due and self._may_go:
             self._due = True
             loop.call_soon(self._flush)  # What is put in this turn of the loop goes together.
 
+    @property
+    def _may_go(self) -> bool:
+        full = len(self._queue) >= FRAME_COMMANDS_MAX
+        return len(self._in_flight) < (FRAMES_IN_FLIGHT_MAX if full else PARTIAL_IN_FLIGHT_MAX)
+
     def _flush(self) -> None:
         self._due = False
-        while self._queue and len(self._in_flight) < FRAMES_IN_FLIGHT_MAX:
+        while self._queue and self._may_go:
             frame: list[_Waiting] = []
             size = 2
             while self._queue and len(frame) < FRAME_COMMANDS_MAX:
