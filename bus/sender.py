@@ -36,7 +36,7 @@ QUEUE_MAX = 50_000
 FRAME_COMMANDS_MAX = 128
 """Commands in a full frame: more would cost hardly less each, and all of them wait for the last one's answer."""
 FRAMES_IN_FLIGHT_MAX = 16
-PARTIAL_IN_FLIGHT_MAX = 3
+PARTIAL_IN_FLIGHT_MAX = 2
 """Frames in flight beyond which only full ones go: what comes meanwhile travels together."""
 ANSWER_WITHIN_S = 1.0
 """A frame that is not answered by then is sent again, later twice as late each time, until its commands time out."""

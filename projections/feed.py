@@ -24,6 +24,8 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 RETRY_S = 0.2
+GATHER_S = 0.01
+"""What comes within this time after rows were written is written together."""
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +161,7 @@ class Feed:
         try:
             async for batch, head in batches(self.source, self.decoder, lowest):
                 self._head = max(self._head, head)
+                gathered = asyncio.get_running_loop().time() + GATHER_S
                 async with self.lock:
                     for name in feeding:
                         await self._apply(name, batch)
@@ -167,6 +170,7 @@ class Feed:
                 feeding = [name for name in feeding if name not in self.errors]
                 if not feeding:
                     return
+                await asyncio.sleep(gathered - asyncio.get_running_loop().time())
         except (LogDamaged, msgspec.DecodeError) as error:
             log.critical("the read models of %s halt: %s", self.source.name, error)
             for name in feeding:
