@@ -27,7 +27,7 @@ from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.payments.payment import payments
 from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
 from gateway.settings import Settings, SettingsError
-from projections import order_detail, order_summary, products, sales, stock
+from projections import order_detail, order_summary, processes, products, sales, stock
 from projections import payments as payment_views
 from projections.aggregate_state import aggregate_state
 from projections.commit_index import commit_index
@@ -49,6 +49,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     order_detail.order_detail,
     payment_views.payments,
     sales.sales,
+    processes.processes,
     *(commit_index(domain.name) for domain in DOMAINS),
     *(aggregate_state(domain) for domain in DOMAINS),
 )
@@ -62,6 +63,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         order_changes,
         orders,
         payments,
+        processes,
         products,
         projections,
         reports,
@@ -78,6 +80,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *reports.routes,
         *projections.routes,
         *services.routes,
+        *processes.routes,
         *commands.routes,
         *health.routes,
     ]

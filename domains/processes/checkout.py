@@ -8,7 +8,7 @@ only recorded (see `Workflow`) are left alone.
 from __future__ import annotations
 
 from collections import Counter
-from typing import assert_never
+from typing import Literal, assert_never
 
 from msgspec import Struct
 
@@ -138,6 +138,27 @@ def evolve(checkout: Checkout, event: CheckoutAdvanced) -> Checkout:
             return Ended()
         case _:
             assert_never(event.input)
+
+
+Status = Literal["running", "waiting", "compensating", "done", "failed"]
+
+
+def status_of(checkout: Checkout) -> Status:
+    """How it stands with a checkout. `waiting`: for the outside world; `compensating`: what was begun is being taken
+    back; `failed`: it came to nothing, and nothing is held or owed."""
+    match checkout:
+        case Idle() | Reserving():
+            return "running"
+        case Charging():
+            return "waiting"
+        case ReservingCancelled() | ChargingCancelled():
+            return "compensating"
+        case Done():
+            return "done"
+        case Ended():
+            return "failed"
+        case _:
+            assert_never(checkout)
 
 
 def items_of(placed: OrderPlaced) -> tuple[ItemQuantity, ...]:

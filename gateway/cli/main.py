@@ -43,6 +43,7 @@ VERBS = {
     "rebuild": "read:rebuild",
     "projections": "read:projections",
     "services": "services:services",
+    "processes": "processes:processes",
     "events": "read:events",
     "inspect": "past:inspect",
     "replay": "past:replay",

@@ -15,7 +15,7 @@ from domains.orders.messages import (
     OrderPlaced,
 )
 from domains.payments.messages import PaymentCaptured, PaymentDeclined, RefundPayment, RequestPayment
-from domains.processes.checkout import CheckoutInput, checkout
+from domains.processes.checkout import CheckoutInput, Observe, checkout, status_of
 from tests.specification import process
 
 lines = (
@@ -151,3 +151,26 @@ def test_everything_else_is_ignored(history: History, cares_for: tuple[CheckoutI
     for what in INPUTS:
         if what not in cares_for:
             process(checkout).saw(*history).when(what).then_ignored()
+
+
+# -- how it stands, for those who look ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("history", "status"),
+    [
+        (IDLE, "running"),
+        (RESERVING, "running"),
+        (CHARGING, "waiting"),
+        (DONE, "done"),
+        (RESERVING_CANCELLED, "compensating"),
+        (CHARGING_CANCELLED, "compensating"),
+        *((history, "failed") for history in ENDED),
+    ],
+)
+def test_a_checkout_says_how_it_stands(history: History, status: str) -> None:
+    state = checkout.initial("o1")
+    for happened in history:
+        for event in checkout.decide({"o1": state}, Observe("o1", happened)):
+            state = checkout.evolve(state, event)
+    assert status_of(state) == status

@@ -28,6 +28,7 @@ ROUTES = {
     "/v1/reports/sales": {"get"},
     "/v1/projections": {"get"},
     "/v1/services": {"get"},
+    "/v1/processes": {"get"},
     "/v1/projections/{name}": {"get"},
     "/v1/projections/{name}/rebuilds": {"post"},
     "/livez": {"get"},
