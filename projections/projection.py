@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -63,7 +63,7 @@ Handler = str | tuple[str, ...] | Callable[[Fact], Iterable[Statement]]
 """One statement, several, or a function that gives statements for an event."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Projection:
     """A read model. A change of `schema`, `on` or `batch` that matters needs a new `version`: then it is built anew.
 
@@ -71,6 +71,9 @@ class Projection:
     of that key: so statements of different keys may change places, and those of many events are executed together;
     without one they are executed in their order. `batch`, where there is one, says what all commits of a batch do, in
     their order and before that: in one go, with the tables as they are before the batch at hand.
+
+    Every table has a primary key, by which builds are compared and statements find their rows: a build gets its other
+    indexes at its end. `never` says what must not be in the tables: a line for people, and the query that finds it.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Projection:
     on: Mapping[type, Handler]
     key: str = ""
     batch: Callable[[sqlite3.Connection, Sequence[Recorded]], None] | None = None
+    never: Mapping[str, str] = field(default_factory=dict)
 
     def statements(self, recorded: Recorded) -> Iterator[Statement]:
         """What the events of a commit do to the tables."""

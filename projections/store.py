@@ -13,12 +13,13 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
 from bus.blocks import Commit
-from projections.projection import Projection, Recorded, Row, recorded_of
+from projections.grouping import grouped
+from projections.projection import Projection, Recorded, recorded_of
 
 _POSITION = """
 CREATE TABLE _position (
@@ -66,18 +67,21 @@ class Store:
         self._connection = connection
 
     @classmethod
-    def create(cls, projection: Projection, path: Path, epoch: str) -> Store:
-        """A new, empty file at position 0, on disk with its tables; one of that name is an error."""
+    def create(cls, projection: Projection, path: Path, epoch: str, *, building: bool = False) -> Self:
+        """A new, empty file at position 0, on disk with its tables; one of that name is an error. `building`: see
+        `projections/build.py`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             raise FileExistsError(path)
-        store = cls(projection, path, _connect(path))
+        store = cls(projection, path, _connect(path, safe=not building))
+        tables = [each for each in statements_of(projection.schema) if not (building and is_index(each))]
         with store._connection as connection:
             connection.execute("BEGIN")
-            for statement in (*_statements(projection.schema), *_statements(_POSITION)):
+            for statement in (*tables, *statements_of(_POSITION)):
                 connection.execute(statement)
             connection.execute("INSERT INTO _position VALUES (1, ?, ?, 0, '{}', 0)", (projection.stream, epoch))
-        _relax(store._connection)
+        if not building:
+            _relax(store._connection)
         return store
 
     @classmethod
@@ -86,6 +90,17 @@ class Store:
             raise FileNotFoundError(path)
         connection = _connect(path)
         _relax(connection)
+        return cls(projection, path, connection)
+
+    @classmethod
+    def look(cls, projection: Projection, path: Path) -> Store:
+        """To read only: the file as it is at this moment, whatever is written meanwhile."""
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("BEGIN")
+        connection.execute("SELECT sequence FROM _position").fetchone()  # The moment is that of the first read.
         return cls(projection, path, connection)
 
     def close(self) -> None:
@@ -114,7 +129,7 @@ class Store:
             if projection.batch is not None and recorded:
                 projection.batch(connection, recorded)
             if projection.on:
-                for sql, rows in _grouped(projection, recorded):
+                for sql, rows in grouped(projection, recorded):
                     connection.executemany(sql, rows)
             if last > position:
                 connection.execute(
@@ -137,11 +152,16 @@ class Store:
         """Of every table: how many rows, and a hash of all of them in the order of the primary key."""
         return {table: self._digest(table) for table in self.tables()}
 
-    def rows(self, table: str) -> Iterator[tuple[object, ...]]:
-        """All rows in the order of the primary key."""
-        columns = self._connection.execute("SELECT name, pk FROM pragma_table_info(?)", (table,)).fetchall()
-        key = ", ".join(name for name, pk in sorted(columns, key=lambda column: column[1]) if pk) or "rowid"
-        yield from self._connection.execute(f"SELECT * FROM {table} ORDER BY {key}")  # Our own names.
+    def first(self, sql: str) -> tuple[object, ...] | None:
+        """The first row that a query gives."""
+        row: tuple[object, ...] | None = self._connection.execute(sql).fetchone()
+        return row
+
+    def columns(self, table: str) -> dict[str, int]:
+        return columns_of(self._connection, table)
+
+    def rows(self, table: str, condition: str = "", *parameters: object) -> Iterator[tuple[object, ...]]:
+        yield from rows_of(self._connection, table, condition, *parameters)
 
     def _digest(self, table: str) -> tuple[int, str]:
         hashed = sha256()
@@ -152,27 +172,22 @@ class Store:
         return count, hashed.hexdigest()
 
 
-def _grouped(projection: Projection, recorded: list[Recorded]) -> list[tuple[str, list[Row]]]:
-    """All statements of a batch, those with the same text together; those of one key stay in their order."""
-    groups: list[tuple[str, list[Row]]] = []
-    latest: dict[str, int] = {}
-    last_of_key: dict[object, int] = {}
-    for each in recorded:
-        for sql, row in projection.statements(each):
-            key = row[projection.key] if projection.key else ""
-            group = latest.get(sql, -1)
-            if group < last_of_key.get(key, 0):
-                group = latest[sql] = len(groups)
-                groups.append((sql, []))
-            groups[group][1].append(row)
-            last_of_key[key] = group
-    return groups
+def columns_of(connection: sqlite3.Connection, table: str) -> dict[str, int]:
+    """The columns of a table, and which part of its primary key each is, from 1; 0 for none."""
+    return dict(connection.execute("SELECT name, pk FROM pragma_table_info(?)", (table,)).fetchall())
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def rows_of(connection: sqlite3.Connection, table: str, condition: str = "", *parameters: object) -> sqlite3.Cursor:
+    """Rows in the order of the primary key: all, or those that a WHERE lets through."""
+    columns = columns_of(connection, table)
+    key = ", ".join(sorted((name for name, pk in columns.items() if pk), key=columns.__getitem__)) or "rowid"
+    return connection.execute(f"SELECT * FROM {table} {condition} ORDER BY {key}", parameters)  # Our own names.
+
+
+def _connect(path: Path, *, safe: bool = True) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if safe else 'OFF'}")
+    connection.execute(f"PRAGMA journal_mode = {'WAL' if safe else 'MEMORY'}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return connection
 
@@ -182,5 +197,10 @@ def _relax(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
-def _statements(script: str) -> list[str]:
+def statements_of(script: str) -> list[str]:
     return [statement for statement in script.split(";") if statement.strip()]
+
+
+def is_index(statement: str) -> bool:
+    """A plain one: a unique index is a rule that holds from the first row on."""
+    return statement.split()[:2] == ["CREATE", "INDEX"]
