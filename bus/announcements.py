@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 
 class RebuildProgress(Struct, frozen=True):
-    """How far a rebuild has come. `state`: building, verifying, done, failed."""
+    """How far a rebuild has come. `state`: building, verifying, catching up, done, failed. `percent` and `eta_s` go by
+    records up to `head`; `rate_per_s` is of events, while it was built."""
 
     state: str
     sequence: int
@@ -37,6 +38,7 @@ class RebuildProgress(Struct, frozen=True):
     detail: str = ""
     id: str = ""
     """Of the request that began it."""
+    percent: float = 0.0
 
 
 class Standing(Struct, frozen=True):

@@ -22,7 +22,7 @@ from gateway.effects import payments
 from gateway.engines import run_engines
 from gateway.running import WorkerFailed, check_broker, nats_url
 from gateway.settings import Settings
-from projections.worker import REBUILD, ProjectionWorker
+from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
 
 Part = Literal["commands", "projections", "processes"]
 NOWHERE = "http://127.0.0.1:9"
@@ -81,6 +81,7 @@ async def run_projections(client: Client, logs: dict[str, JetStreamLog], setting
     await announcer.start()
     worker = ProjectionWorker(announcer, logs, compose.decoders(), compose.PROJECTIONS, settings.read_models)
     await serve(client, REBUILD, worker.begin_rebuild)
+    await serve(client, ROLL_BACK, worker.begin_roll_back)
     await worker.run()
 
 

@@ -77,7 +77,8 @@ def remembered_position(projection: Projection, folder: Path) -> Position | None
 
 class Feed:
     """Keeps the read models of one stream up to date. `lock` is held while rows are written: whoever holds it sees
-    them all at their `stores[name].position`."""
+    them all at their `stores[name].position`. `outdated` are those whose live file other code made: it shows what it
+    shows, until somebody has built another one beside it. `opened` is set once all that is known."""
 
     def __init__(
         self, source: Log, decoder: Decoder, projections: Sequence[Projection], files: ReadModelFiles, told: Announcer
@@ -88,6 +89,8 @@ class Feed:
         self.stores: dict[str, Store] = {}
         self.errors: dict[str, str] = {}
         self.rebuilds: dict[str, RebuildProgress] = {}
+        self.outdated: set[str] = set()
+        self.opened = asyncio.Event()
         self.lock = asyncio.Lock()
         self._files = files
         self._told = told
@@ -98,9 +101,8 @@ class Feed:
     async def run(self) -> None:
         """Until cancelled."""
         for projection in self.projections.values():
-            store = await asyncio.to_thread(self._open, projection)
-            self.stores[projection.name] = store
-            self._sequences[projection.name] = store.position.sequence
+            await asyncio.to_thread(self._open, projection)
+        self.opened.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat_standings())
             while True:
@@ -115,8 +117,10 @@ class Feed:
     def swap(self, store: Store) -> None:
         """Go on with another file of a read model. The caller holds `lock`."""
         name = store.projection.name
-        self.stores.pop(name).close()
+        if name in self.stores:
+            self.stores.pop(name).close()
         self.stores[name] = store
+        self.outdated.discard(name)
         self.errors.pop(name, None)
         self._sequences[name] = store.position.sequence
         self._again.set()
@@ -194,16 +198,23 @@ class Feed:
                 await self.announce(name)
             await self._told.pause(question)
 
-    def _open(self, projection: Projection) -> Store:
-        """The live file; a new one where there is none or it is of another version."""
-        live = self._files.live(projection.name)
-        if live is not None and self._files.is_of(live, projection):
-            return Store.open(projection, live)
-        path = self._files.next_build(projection)
-        log.info("read model %s is built anew as %s", projection.name, path.name)
-        store = Store.create(projection, path, self.source.epoch)
-        self._files.switch(projection.name, path)
-        return store
+    def _open(self, projection: Projection) -> None:
+        """The live file; a new one where there is none. One of another version is left as it is."""
+        name, live = projection.name, self._files.live(projection.name)
+        if live is not None and not self._files.is_of(live, projection):
+            with Store.look(projection, live) as old:
+                self._sequences[name] = old.position.sequence
+            self.outdated.add(name)
+            return
+        if live is not None:
+            store = Store.open(projection, live)
+        else:
+            path = self._files.next_build(projection)
+            log.info("read model %s is built as %s", name, path.name)
+            store = Store.create(projection, path, self.source.epoch)
+            self._files.switch(name, path)
+        self.stores[name] = store
+        self._sequences[name] = store.position.sequence
 
 
 async def whole(work: Callable[[Argument], Result], argument: Argument) -> Result:

@@ -77,6 +77,15 @@ order_detail = Projection(
         OrderDelivered: _MOVE.format("delivered", ""),
         OrderCancelled: _MOVE.format("cancelled", ", reason = :reason"),
     },
+    never={
+        "an order does not add up": """
+            SELECT order_id, items_cents, freight_cents, total_cents FROM order_detail AS o
+            WHERE total_cents != items_cents + freight_cents OR (items_cents, freight_cents) != (
+                SELECT coalesce(sum(quantity * unit_price_cents), 0), coalesce(sum(freight_cents), 0)
+                FROM order_line WHERE order_line.order_id = o.order_id
+            )
+        """,
+    },
 )
 
 

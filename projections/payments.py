@@ -75,6 +75,9 @@ payments = Projection(
         """,
         PaymentRecorded: _recorded,
     },
+    never={
+        "more was given back than captured": "SELECT * FROM payment WHERE refunded_cents > captured_cents",
+    },
 )
 
 

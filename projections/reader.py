@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class ReadModelMissing(Exception):
-    """The read model has not been built yet."""
+    """The read model has not been built yet, or only by code whose tables are others."""
 
 
 class ResultTooLarge(Exception):
@@ -57,7 +57,10 @@ class Query(Generic[Result]):
 class _Open:
     """An open file and how many queries are on it: `connection` is for its thread, `on_loop` for the loop."""
 
-    def __init__(self, connection: aiosqlite.Connection, on_loop: sqlite3.Connection, stamp: tuple[int, int]) -> None:
+    def __init__(
+        self, path: Path, connection: aiosqlite.Connection, on_loop: sqlite3.Connection, stamp: tuple[int, int]
+    ) -> None:
+        self.path = path
         self.connection = connection
         self.on_loop = on_loop
         self.stamp = stamp
@@ -79,10 +82,16 @@ class Reader:
         """All rows of one moment, the newest: a query runs to its end in one hop, so no other one of the connection
         finds it half-read and gets its moment, which would be an older one."""
         async with self._connection(query.projection.name) as opened:
-            rows = await self._rows(opened, query, parameters)
-        if len(rows) > QUERY_ROWS_MAX:
-            raise ResultTooLarge(f"a query of {query.projection.name} gives more than {QUERY_ROWS_MAX} rows")
-        return [msgspec.convert(dict(row), query.result) for row in rows]
+            try:
+                rows = await self._rows(opened, query, parameters)
+                if len(rows) > QUERY_ROWS_MAX:
+                    raise ResultTooLarge(f"a query of {query.projection.name} gives more than {QUERY_ROWS_MAX} rows")
+                return [msgspec.convert(dict(row), query.result) for row in rows]
+            except (sqlite3.OperationalError, msgspec.ValidationError) as error:
+                if self._files.is_of(opened.path, query.projection):
+                    raise
+                being_built = f"{opened.path.name} is live, and version {query.projection.version} not built yet"
+                raise ReadModelMissing(f"{being_built}: {error}") from error
 
     @staticmethod
     async def _rows(opened: _Open, query: Query[Result], parameters: dict[str, Value]) -> list[sqlite3.Row]:
@@ -137,7 +146,7 @@ class Reader:
             except sqlite3.OperationalError as error:
                 raise ReadModelMissing(f"read model {name} cannot be opened: {error}") from error
             connection.row_factory = on_loop.row_factory = sqlite3.Row
-            self._open[name] = _Open(connection, on_loop, stamp)
+            self._open[name] = _Open(path, connection, on_loop, stamp)
             if before is not None:
                 before.retired = True
                 if not before.users:

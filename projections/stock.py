@@ -30,6 +30,9 @@ stock = Projection(
             WHERE sku = :sku
         """,
     },
+    never={
+        "more is promised than there is": "SELECT * FROM stock WHERE reserved < 0 OR reserved > on_hand",
+    },
 )
 
 

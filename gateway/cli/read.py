@@ -1,4 +1,4 @@
-"""Verbs that look and mend: tokens, read models and their rebuilds, events, states, the log's health."""
+"""Verbs that look: tokens, where the read models stand, events, the log's health."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import cast
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bus.announcements import Standing, Standings
 from bus.blocks import Block, Chain
 from bus.connection import Client, close, connect
-from bus.control import ask
 from bus.jetstream import JetStreamLog
 from bus.log import LogDamaged
 from domains.kernel import ID_PATTERN
@@ -27,10 +24,8 @@ from gateway.settings import Settings, from_environment, jwt_secret
 from gateway.tokens import RANKS, Role, Tokens
 from gateway.up import broker_alone, system
 from projections.feed import continues, remembered_position
-from projections.worker import REBUILD
 
 HEARD_WITHIN_S = 3.0
-REBUILD_SILENT_S = 30.0
 
 
 @click.command()
@@ -42,64 +37,6 @@ def token(role: str, subject: str, ttl_s: int) -> None:
     if not re.fullmatch(ID_PATTERN, subject or role):
         raise click.UsageError("a subject is 1 to 64 letters, digits, - and _")
     click.echo(Tokens(jwt_secret(from_environment())).issue(cast("Role", role), subject or role, ttl_s))
-
-
-@click.command()
-@click.argument("name")
-@click.option("--accept-difference", is_flag=True, help="Switch even if it is not what the live one is.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
-def rebuild(name: str, accept_difference: bool, as_json: bool) -> None:
-    """Rebuild read model NAME (or `all`) beside the live one, compare the two, switch."""
-    names = [projection.name for projection in compose.PROJECTIONS]
-    if name != "all" and name not in names:
-        raise click.UsageError(f"there is no read model {name}; there are {', '.join(names)} and all")
-    wanted = names if name == "all" else [name]
-    raise SystemExit(asyncio.run(_rebuild(from_environment(), wanted, accept_difference, as_json)))
-
-
-async def _rebuild(settings: Settings, names: list[str], accept_difference: bool, as_json: bool) -> int:
-    failed = False
-    outcomes: dict[str, object] = {}
-    async with system(settings) as where, _connected(where.nats_url) as client:
-        standings = Standings(client)
-        await standings.start()
-        for name in names:
-            reply = await ask(client, REBUILD, name=name, accept_difference="yes" if accept_difference else "no")
-            if reply.code:
-                raise click.ClickException(f"{name}: {reply.detail} ({reply.code})")
-            last = await _follow(standings, name, reply.detail, quiet=as_json)
-            outcomes[name] = last.rebuild
-            done = last.rebuild is not None and last.rebuild.state == "done"
-            failed = failed or not done
-            if not as_json and last.rebuild is not None:
-                what = last.rebuild
-                click.echo(f"{name}: {what.state}, {what.events} events at {what.rate_per_s:,.0f}/s; {what.detail}")
-    if as_json:
-        click.echo(msgspec.json.encode(outcomes))
-    return 1 if failed else 0
-
-
-async def _follow(standings: Standings, name: str, id: str, *, quiet: bool) -> Standing:
-    """Show a rebuild until it is over."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task(f"rebuilding {name}", total=None, told="")
-        loop = asyncio.get_running_loop()
-        silent_since = loop.time()
-        while loop.time() - silent_since < REBUILD_SILENT_S:
-            standing = standings.latest(name)
-            if standings.silent_s(name) < REBUILD_SILENT_S:
-                silent_since = loop.time()
-            if standing is not None and standing.rebuild is not None and standing.rebuild.id == id:
-                what = standing.rebuild
-                bar.update(
-                    task, total=what.head or None, completed=what.sequence, told=f"{what.rate_per_s:,.0f} events/s"
-                )
-                if what.state in ("done", "failed"):
-                    return standing
-            await asyncio.sleep(0.05)
-    raise click.ClickException(f"nothing was heard of the rebuild of {name} for {REBUILD_SILENT_S:.0f} s")
 
 
 @click.command()
@@ -120,7 +57,7 @@ def projections(as_json: bool) -> None:
 
 
 async def _standings(settings: Settings) -> list[Standing]:
-    async with system(settings) as where, _connected(where.nats_url) as client:
+    async with system(settings) as where, connected(where.nats_url) as client:
         standings = Standings(client)
         await standings.start()
         for projection in compose.PROJECTIONS:
@@ -177,7 +114,7 @@ async def _doctor(settings: Settings) -> tuple[dict[str, dict[str, int]], list[s
     found: dict[str, dict[str, int]] = {}
     damage: list[str] = []
     decoders = compose.decoders()
-    async with broker_alone(settings) as url, _connected(url) as client:
+    async with broker_alone(settings) as url, connected(url) as client:
         for domain in compose.DOMAINS:
             name = domain.name
             try:
@@ -215,7 +152,7 @@ async def _scrub(log: JetStreamLog, decoder: msgspec.json.Decoder[Block[object]]
 
 
 @asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[Client]:
+async def connected(url: str) -> AsyncIterator[Client]:
     client = await connect(url, "tally")
     try:
         yield client
@@ -225,5 +162,5 @@ async def _connected(url: str) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def _log(settings: Settings, domain: str) -> AsyncIterator[JetStreamLog]:
-    async with system(settings) as where, _connected(where.nats_url) as client:
+    async with system(settings) as where, connected(where.nats_url) as client:
         yield await compose.open_log(client, settings, domain)

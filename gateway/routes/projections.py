@@ -11,7 +11,7 @@ from gateway.gate import AnyRequest, PathId, gate_of
 from gateway.pages import Page
 from gateway.problems import Problem, refused, unavailable
 from gateway.security import requires
-from projections.worker import REBUILD
+from projections.worker import ALL, REBUILD
 
 SILENT_MAX_S = 5.0
 """A read model that announced nothing for so long has nobody who keeps it up to date."""
@@ -45,13 +45,14 @@ async def get_projection(request: AnyRequest, name: PathId) -> ReadModel:
 
 @post("/v1/projections/{name:str}/rebuilds", status_code=202, opt=requires("admin"), tags=["projections"])
 async def rebuild_projection(request: AnyRequest, name: PathId) -> Response[None]:
-    """Begin to rebuild a read model beside the live one; `Location` shows how far it is."""
+    """Begin to rebuild a read model, or `all`, beside the live one; `Location` shows how far it is."""
     reply = await ask(request.app.state.client, REBUILD, name=name)
     if reply.code in ("nobody_there", "no_answer", "not_ready"):
         raise unavailable("unavailable", "nobody keeps the read models at the moment")
     if reply.code:
         raise refused(reply.code, reply.detail)
-    return Response(None, status_code=202, headers={"Location": f"/v1/projections/{name}"})
+    location = "/v1/projections" if name == ALL else f"/v1/projections/{name}"
+    return Response(None, status_code=202, headers={"Location": location})
 
 
 def _read_model(request: AnyRequest, name: str) -> ReadModel:

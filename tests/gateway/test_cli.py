@@ -317,6 +317,19 @@ def test_a_read_model_is_rebuilt(system: System, shop: Shop) -> None:
     assert "there is no read model nothing" in unknown.output
 
 
+def test_all_read_models_are_rebuilt_and_one_goes_back(system: System) -> None:
+    rebuilt = run(system, "rebuild", "all", "--json")
+    assert rebuilt.exit_code == 0
+    outcomes = json.loads(rebuilt.output)
+    assert list(outcomes) == [projection.name for projection in PROJECTIONS]
+    assert {outcome["state"] for outcome in outcomes.values()} == {"done"}
+    assert {outcome["percent"] for outcome in outcomes.values()} == {100.0}
+    for _ in range(2):  # The same again undoes it.
+        back = run(system, "rollback", "stock")
+        assert (back.exit_code, "is live again" in back.output) == (0, True)
+    assert run(system, "rollback", "nothing").exit_code == 2
+
+
 def test_events_and_states_are_printed(system: System, shop: Shop) -> None:
     order_id = shop.settled(shop.place(shop.product(units=1))["order_id"])["order_id"]
     printed = run(system, "events", "orders", "--limit", "100000")

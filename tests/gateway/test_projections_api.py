@@ -43,8 +43,22 @@ def test_a_rebuild_is_begun_shown_and_done(admin: httpx.Client, name: str) -> No
         return rebuild if rebuild and rebuild["state"] in ("done", "failed") else None
 
     rebuilt = until(over, "the rebuild's end")
-    assert rebuilt["state"] == "done"
+    assert (rebuilt["state"], rebuilt["percent"]) == ("done", 100.0)
     assert rebuilt["detail"].startswith("equal to the live one")
+
+
+def test_all_of_them_are_rebuilt_at_once(admin: httpx.Client) -> None:
+    begun = admin.post("/v1/projections/all/rebuilds")
+    assert (begun.status_code, begun.headers["Location"]) == (202, "/v1/projections")
+
+    def over() -> list[dict[str, Any]] | None:
+        rebuilds = [item["rebuild"] for item in admin.get("/v1/projections").json()["items"]]
+        begun_together = len({one and one["id"] for one in rebuilds}) == 1
+        over = all(one and one["state"] in ("done", "failed") for one in rebuilds)
+        return rebuilds if begun_together and over else None
+
+    rebuilds = until(over, "the rebuilds' end")
+    assert {rebuild["state"] for rebuild in rebuilds} == {"done"}
 
 
 def test_orders_are_placed_and_shown_while_their_read_models_are_rebuilt(admin: httpx.Client, shop: Shop) -> None:

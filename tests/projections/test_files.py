@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from projections.files import ReadModelFiles, RebuildUnderWay
+from projections.files import ReadModelFiles, RebuildUnderWay, remove
 from projections.store import Store
 from tests.projections.tally import tally
 
@@ -74,8 +74,32 @@ def test_sweeping_keeps_the_live_build_and_the_one_before_it(files: ReadModelFil
     assert names(files) == sorted([*kept, *(f"{name}-wal" for name in kept), "tally_of_another@1.1.db"])
 
 
+def test_the_build_before_is_the_one_that_was_live_whatever_its_number(files: ReadModelFiles) -> None:
+    first, second, third = build(files), build(files), build(files)
+    assert files.before("tally") is None
+    files.switch("tally", second)
+    assert files.before("tally") is None
+    files.switch("tally", third)
+    files.switch("tally", first)
+    assert (files.live("tally"), files.before("tally")) == (first, third)
+    files.sweep("tally")
+    assert not second.exists()
+    files.switch("tally", third)
+    assert (files.live("tally"), files.before("tally")) == (third, first)
+    remove(first)
+    assert files.before("tally") is None
+
+
 def test_sweeping_removes_what_a_crashed_rebuild_left(files: ReadModelFiles) -> None:
     files.switch("tally", build(files))
+    build(files)
+    files.next_build(tally()).with_suffix(".part").touch()
+    files.sweep("tally")
+    assert names(files) == ["tally@1.1.db", "tally@1.1.db-wal"]
+    assert list(files.folder.glob("*.part")) == []
+
+
+def test_without_a_pointer_nothing_is_removed(files: ReadModelFiles) -> None:
     build(files)
     files.sweep("tally")
     assert names(files) == ["tally@1.1.db", "tally@1.1.db-wal"]
