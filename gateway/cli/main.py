@@ -42,6 +42,8 @@ VERBS = {
     "import": "importing:import_",
     "rebuild": "rebuilding:rebuild",
     "rollback": "rebuilding:rollback",
+    "snapshot": "snapshots:snapshot",
+    "restore": "snapshots:restore",
     "projections": "read:projections",
     "services": "services:services",
     "processes": "processes:processes",

@@ -330,6 +330,31 @@ def test_all_read_models_are_rebuilt_and_one_goes_back(system: System) -> None:
     assert run(system, "rollback", "nothing").exit_code == 2
 
 
+def test_a_snapshot_starts_another_node_of_this_system_and_of_no_other(
+    system: System, shop: Shop, tmp_path: Path
+) -> None:
+    shop.settled(shop.place(shop.product(units=1))["order_id"])
+    shop.caught_up()
+    folder = str(tmp_path / "snapshot")
+    taken = run(system, "snapshot", folder, "--json")
+    assert taken.exit_code == 0
+    assert [copied["name"] for copied in json.loads(taken.output)] == [projection.name for projection in PROJECTIONS]
+    again = run(system, "snapshot", folder)
+    assert (again.exit_code, "is not empty" in again.output) == (1, True)
+    here = run(system, "restore", folder)
+    assert (here.exit_code, "is here already: restore into a new data folder" in here.output) == (1, True)
+    node = environment_of(tmp_path / "node", TALLY_NATS_URL=system.running.nats_url)
+    restored = CliRunner().invoke(group, ["restore", folder, "stock", "orders_summary"], env=node)
+    assert restored.exit_code == 2
+    restored = CliRunner().invoke(group, ["restore", folder, "stock", "order_summary"], env=node)
+    assert restored.exit_code == 0
+    assert "order_summary" in restored.output
+    live = sorted(path.name for path in (tmp_path / "node" / "read").glob("*.live"))
+    assert live == ["order_summary.live", "stock.live"]
+    another = CliRunner().invoke(group, ["restore", folder], env=environment_of(tmp_path / "another"))
+    assert (another.exit_code, "is of another log" in another.output) == (1, True)
+
+
 def test_events_and_states_are_printed(system: System, shop: Shop) -> None:
     order_id = shop.settled(shop.place(shop.product(units=1))["order_id"])["order_id"]
     printed = run(system, "events", "orders", "--limit", "100000")
