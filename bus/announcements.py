@@ -42,7 +42,8 @@ class RebuildProgress(Struct, frozen=True):
 
 
 class Standing(Struct, frozen=True):
-    """Where a read model stands. `head` is the last sequence that its stream was seen to have."""
+    """Where a read model stands. `head` is the last sequence that its stream was seen to have, `head_age_s` ago
+    (null: never)."""
 
     name: str
     version: int
@@ -51,6 +52,13 @@ class Standing(Struct, frozen=True):
     head: int
     error: str = ""
     rebuild: RebuildProgress | None = None
+    head_age_s: float | None = None
+    lag_events: int = 0
+    """Events that it has yet to show; a guess by how many a record held so far, but exact when there are none."""
+    lag_s: float | None = None
+    """How old what it shows may be, at most: 0 while it shows all. Null: the head was not seen lately."""
+    parked_keys: int = 0
+    parked_commits: int = 0
 
 
 class Announcer:

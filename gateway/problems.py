@@ -37,6 +37,7 @@ STATUS: Final[dict[str, int]] = {
     "order_unknown": 404,
     "payment_unknown": 404,
     "projection_unknown": 404,
+    "parked_unknown": 404,
     "version_conflict": 412,
     "command_too_large": 413,
     "internal_error": 500,

@@ -22,6 +22,7 @@ from gateway.effects import payments
 from gateway.engines import run_engines
 from gateway.running import WorkerFailed, check_broker, nats_url
 from gateway.settings import Settings
+from projections.mending import DISCARD, PARKED, REDRIVE, Mending
 from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
 
 Part = Literal["commands", "projections", "processes"]
@@ -80,8 +81,12 @@ async def run_projections(client: Client, logs: dict[str, JetStreamLog], setting
     announcer = Announcer(client)
     await announcer.start()
     worker = ProjectionWorker(announcer, logs, compose.decoders(), compose.PROJECTIONS, settings.read_models)
+    mending = Mending(worker.feeds)
     await serve(client, REBUILD, worker.begin_rebuild)
     await serve(client, ROLL_BACK, worker.begin_roll_back)
+    await serve(client, PARKED, mending.parked)
+    await serve(client, REDRIVE, mending.redrive)
+    await serve(client, DISCARD, mending.discard)
     await worker.run()
 
 

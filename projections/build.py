@@ -26,7 +26,7 @@ class Build(Store):
         self.path = self.path.replace(self.path.with_suffix(WHOLE))
         sync(self.path.parent)
 
-    def discard(self) -> None:
+    def throw_away(self) -> None:
         """Throw it away, if it is not whole."""
         self.close()
         remove(self.path)

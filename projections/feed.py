@@ -1,13 +1,15 @@
 """One reader a stream: it hands decoded, checked blocks to every live read model of that stream.
 
-A read model whose handler fails is taken out of the feed, loudly; the others go on.
+What a read model cannot handle is parked with its key; where that cannot be, it is taken out of the feed, loudly, and
+the others go on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +19,9 @@ from bus.announcements import Announcer, RebuildProgress, Standing
 from bus.blocks import Block, Chain, hash_of
 from bus.log import Log, LogDamaged, LogUnreachable
 from projections.files import ReadModelFiles
+from projections.lag import Head, Lag
 from projections.projection import Projection
-from projections.store import Batch, Position, ReadBlock, Store
+from projections.store import Batch, LeaseLost, OtherFormat, Position, ReadBlock, Store
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -26,6 +29,7 @@ Result = TypeVar("Result")
 RETRY_S = 0.2
 GATHER_S = 0.01
 """What comes within this time after rows were written is written together."""
+LOOK_EVERY_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +75,11 @@ def remembered_position(projection: Projection, folder: Path) -> Position | None
     live = files.live(projection.name)
     if live is None or not files.is_of(live, projection):
         return None
-    with Store.open(projection, live) as store:
-        return store.position
+    try:
+        with Store.look(projection, live) as store:
+            return store.position
+    except OtherFormat:
+        return None
 
 
 class Feed:
@@ -95,8 +102,11 @@ class Feed:
         self._files = files
         self._told = told
         self._sequences: dict[str, int] = {}
-        self._head = 0
+        self._supplanted: set[str] = set()
+        self._head = Head()
+        self._lag = Lag()
         self._again = asyncio.Event()
+        self._looked = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -104,6 +114,7 @@ class Feed:
             await asyncio.to_thread(self._open, projection)
         self.opened.set()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_at_head())
             tasks.create_task(self._repeat_standings())
             while True:
                 self._again.clear()
@@ -125,22 +136,44 @@ class Feed:
         self._sequences[name] = store.position.sequence
         self._again.set()
 
+    @contextmanager
+    def owned(self, name: str) -> Iterator[None]:
+        """For a switch: nobody else takes this read model over meanwhile. Raises `LeaseLost` where somebody has. The
+        file of one that halted is not asked: it may be what halted it; nor is another version's."""
+        if name in self._supplanted:
+            raise LeaseLost(self.errors[name])
+        asked = name in self.stores and name not in self.errors
+        with self.stores[name].owned() if asked else nullcontext():
+            yield
+
     def sequence(self, name: str) -> int:
         """Up to where a read model's rows are written."""
         return self._sequences.get(name, 0)
 
     async def announce(self, name: str) -> None:
+        """Tell where a read model stands. Of one that another process writes, that one tells."""
+        if name in self._supplanted:
+            return
         projection = self.projections[name]
         sequence = self.sequence(name)
+        head = max(self._head.sequence, sequence)
+        store = self.stores.get(name)
+        parked = store.parked if store is not None else {}
+        events, at = (store.events, store.at) if store is not None else (0, None)
         await self._told.announce(
             Standing(
                 name=name,
                 version=projection.version,
                 stream=projection.stream,
                 sequence=sequence,
-                head=max(self._head, sequence),
+                head=head,
                 error=self.errors.get(name, ""),
                 rebuild=self.rebuilds.get(name),
+                head_age_s=self._head.age_s(),
+                lag_events=self._lag.events(sequence, head, events),
+                lag_s=self._lag.seconds(name, sequence, self._head, at),
+                parked_keys=len(parked),
+                parked_commits=sum(parked.values()),
             )
         )
 
@@ -164,7 +197,7 @@ class Feed:
         lowest = min((self.stores[name].position for name in feeding), key=lambda position: position.sequence)
         try:
             async for batch, head in batches(self.source, self.decoder, lowest):
-                self._head = max(self._head, head)
+                self._head.saw(head)
                 gathered = asyncio.get_running_loop().time() + GATHER_S
                 async with self.lock:
                     for name in feeding:
@@ -187,11 +220,26 @@ class Feed:
             return
         try:
             self._sequences[name] = await whole(self.stores[name].apply, batch)
-        except Exception as error:  # A handler's defect or a full disk: this read model halts, the others go on.
+        except LeaseLost as error:
+            log.critical("read model %s is left to another process: %s", name, error)
+            self.errors[name] = f"{type(error).__name__}: {error}"
+            self._supplanted.add(name)
+        except Exception as error:  # A defect that no key is to blame for, or a full disk. The other ones go on.
             log.exception("read model %s halts before position %d", name, batch.blocks[-1].sequence)
             self.errors[name] = f"{type(error).__name__}: {error}"
 
+    async def _look_at_head(self) -> None:
+        """See the log's end move, also while nothing comes: who only reads does not know what he lacks."""
+        while True:
+            try:
+                self._head.saw(await self.source.head())
+            except (LogUnreachable, LogDamaged) as error:  # Damage halts the reader, which looks for itself.
+                log.warning("the head of %s cannot be read: %s", self.source.name, error)
+            self._looked.set()
+            await asyncio.sleep(LOOK_EVERY_S)
+
     async def _repeat_standings(self) -> None:
+        await self._looked.wait()  # Or the first ones would say that nobody knows.
         while True:
             question = self._told.question
             for name in self.projections:
@@ -201,14 +249,22 @@ class Feed:
     def _open(self, projection: Projection) -> None:
         """The live file; a new one where there is none. One of another version is left as it is."""
         name, live = projection.name, self._files.live(projection.name)
-        if live is not None and not self._files.is_of(live, projection):
-            with Store.look(projection, live) as old:
-                self._sequences[name] = old.position.sequence
-            self.outdated.add(name)
-            return
-        if live is not None:
-            store = Store.open(projection, live)
-        else:
+        store: Store | None = None
+        while store is None and live is not None:
+            try:
+                if not self._files.is_of(live, projection):
+                    with Store.look(projection, live) as old:
+                        self._sequences[name] = old.position.sequence
+                    self.outdated.add(name)
+                    return
+                store = Store.open(projection, live)
+            except OtherFormat as error:
+                log.warning("%s", error)
+                break
+            if self._files.live(name) != live:
+                store.close()  # Whoever had the lease has switched to another file just before it was taken.
+                store, live = None, self._files.live(name)
+        if store is None:
             path = self._files.next_build(projection)
             log.info("read model %s is built as %s", name, path.name)
             store = Store.create(projection, path, self.source.epoch)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bus.blocks import Commit
 
@@ -67,10 +68,12 @@ Handler = str | tuple[str, ...] | Callable[[Fact], Iterable[Statement]]
 class Projection:
     """A read model. A change of `schema`, `on` or `batch` that matters needs a new `version`: then it is built anew.
 
-    `on` says what an event does. With a `key`, every statement of it has a parameter of that name and touches only rows
-    of that key: so statements of different keys may change places, and those of many events are executed together;
-    without one they are executed in their order. `batch`, where there is one, says what all commits of a batch do, in
-    their order and before that: in one go, with the tables as they are before the batch at hand.
+    `on` says what an event does. With a `key`, every event in it has a field of that name, every statement of it a
+    parameter of that name with that value, and touches only rows of that key: so statements of different keys may
+    change places, those of many events are executed together, and what cannot be handled is parked with its key while
+    others go on. Without one they are executed in their order, and what cannot be handled halts the read model.
+    `batch`, where there is one, says what all commits of a batch do, in their order and before that: in one go, with
+    the tables as they are before the batch at hand.
 
     Every table has a primary key, by which builds are compared and statements find their rows: a build gets its other
     indexes at its end. `never` says what must not be in the tables: a line for people, and the query that finds it.
@@ -84,6 +87,26 @@ class Projection:
     key: str = ""
     batch: Callable[[sqlite3.Connection, Sequence[Recorded]], None] | None = None
     never: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` where the key is not in an event or in a statement."""
+        if not self.key:
+            return
+        for kind, handler in self.on.items():
+            if not hasattr(kind, self.key):
+                raise ValueError(f"{self.name}: {kind.__name__} has no {self.key}")
+            for sql in (handler,) if isinstance(handler, str) else handler if isinstance(handler, tuple) else ():
+                if self.key not in _parameters(sql):
+                    raise ValueError(f"{self.name}: what {kind.__name__} does has no parameter {self.key}: {sql}")
+
+    def by_key(self, recorded: Recorded) -> dict[str, Recorded]:
+        """What this read model has to do with a commit, a part for each key: the same commit with only its events."""
+        events: dict[str, list[object]] = {}
+        for event in recorded.commit.events:
+            if self.batch is not None or type(event) in self.on:
+                events.setdefault(str(getattr(event, self.key)), []).append(event)
+        commit = recorded.commit
+        return {key: replace(recorded, commit=replace(commit, events=its)) for key, its in events.items()}
 
     def statements(self, recorded: Recorded) -> Iterator[Statement]:
         """What the events of a commit do to the tables."""

@@ -11,14 +11,16 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from bus.announcements import RebuildProgress
 from projections.build import Build
 from projections.feed import Feed, batches, whole
 from projections.files import ReadModelFiles, remove
+from projections.parking import Discarded
 from projections.pipeline import pour
 from projections.projection import Projection
-from projections.store import Batch, Position, Store
+from projections.store import Batch, OtherFormat, Position, Store
 from projections.verification import Sample, checked, compared, counted, emptied
 
 CLOSE_ENOUGH_RECORDS = 64
@@ -32,7 +34,7 @@ Tell = Callable[[str, RebuildProgress], Awaitable[None]]
 
 
 class RebuildDiffers(Exception):
-    """The rebuilt read model is not what the live one is, or not what the log says."""
+    """The rebuilt read model is not what the live one is, or not what the log says, or lacks keys."""
 
 
 class NothingBefore(Exception):
@@ -81,7 +83,10 @@ async def roll_back(feed: Feed, projection: Projection, files: ReadModelFiles, t
             was = f"the build of {name} before the live one, {path.name}, is of another version"
             raise NothingBefore(f"{was}: start the code of that version, and it goes on with it")
         progress = _Progress(name, tell)
-        store = Store.open(projection, path)
+        try:
+            store = Store.open(projection, path)
+        except OtherFormat as error:
+            raise NothingBefore(f"the build of {name} before the live one cannot be gone on with: {error}") from error
         try:
             await _go_live(feed, files, store, progress)
         finally:
@@ -103,8 +108,10 @@ class _Candidate:
         self._files = files
         self._accept_difference = accept_difference
         self._comparable = _goes_on(feed, projection.name)
-        self._sample = None if self._comparable and not accept_difference else Sample(projection)
+        discarded = _discarded(projection, files.live(projection.name))
+        self._sample = None if self._comparable and not accept_difference else Sample(projection, discarded)
         self._build = Build.begin(projection, files, feed.source.epoch)
+        self._build.leave_out(discarded)
         self._store: Store = self._build
 
     @property
@@ -159,11 +166,15 @@ class _Candidate:
     async def _verify(self) -> str:
         """What it was found to be. Raises `RebuildDiffers`. The live one goes on meanwhile."""
         name, said = self.projection.name, ""
+        if parked := await whole(lambda built: parked_keys("the rebuilt", built), self._store):
+            if not self._accept_difference:
+                raise RebuildDiffers("; ".join(parked))
+            said = f"; {'; '.join(parked)}"
         if self._sample is not None:
             sample = self._sample
             if wrong := await whole(lambda built: checked(built, sample), self._store):
                 raise RebuildDiffers("; ".join(wrong))
-            said = f"; {len(sample)} keys are as the log has them"
+            said += f"; {len(sample)} keys are as the log has them"
         path = self._files.live(name)
         try:
             seen = Store.look(self.projection, path) if path is not None else None
@@ -178,7 +189,8 @@ class _Candidate:
             if self._comparable:
                 await _catch_up(self._feed, self._store, live.position.sequence, self.progress)
             compare = compared if self._comparable else emptied
-            found = await whole(lambda built: compare(live, built), self._store)
+            if found := await whole(lambda built: compare(live, built), self._store):
+                found = parked_keys("the live", live) + found
         if found and not self._accept_difference:
             raise RebuildDiffers("; ".join(found))
         if found:
@@ -219,6 +231,28 @@ def _goes_on(feed: Feed, name: str) -> bool:
     return name in feed.stores and name not in feed.errors
 
 
+def _discarded(projection: Projection, live: Path | None) -> list[Discarded]:
+    """What was given up in the live one. Where that cannot be read it is parked again, and the verification says so."""
+    if live is None:
+        return []
+    try:
+        with Store.look(projection, live) as looking:
+            return looking.discarded()
+    except (OSError, OtherFormat, sqlite3.DatabaseError) as error:
+        log.warning("what was discarded in %s is not known: %s", live.name, error)
+        return []
+
+
+def parked_keys(which: str, store: Store) -> list[str]:
+    """What a build could not handle, in one line, if there is such a thing. It does not show these keys as they are."""
+    if not store.parked:
+        return []
+    first = store.queues(limit=1)[0]
+    commits, keys = sum(store.parked.values()), len(store.parked)
+    where = f"the first is {first.key} at {store.projection.stream}={first.sequence}"
+    return [f"{which} one has {commits} commits of {keys} keys parked, {where}: {first.error or 'not tried yet'}"]
+
+
 async def _target(feed: Feed, name: str) -> int:
     """Where the live one stands: nobody shall see less than before. The log's end where none goes on."""
     return feed.sequence(name) if _goes_on(feed, name) else await feed.source.head()
@@ -232,7 +266,8 @@ async def _go_live(feed: Feed, files: ReadModelFiles, store: Store, progress: _P
     async with feed.lock:
         until = feed.stores[name].position.sequence if _goes_on(feed, name) else until
         await _catch_up(feed, store, until, progress)
-        files.switch(name, store.path)
+        with feed.owned(name):
+            files.switch(name, store.path)
         feed.swap(store)
 
 

@@ -23,7 +23,7 @@ from bus.log import Log, LogDamaged
 from projections.feed import continues
 from projections.files import PART, WHOLE, ReadModelFiles, remove, sync
 from projections.projection import Projection
-from projections.store import Position, Store
+from projections.store import OtherFormat, Position, Store
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -157,7 +157,7 @@ def _position(path: Path, projection: Projection) -> Position:
     try:
         with Store.look(projection, path) as store:
             return store.position
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError, OtherFormat) as error:
         raise SnapshotRefused(f"{path} cannot be read: {error}") from error
 
 

@@ -1,14 +1,20 @@
-"""One read model's SQLite file, open for writing: rows and position in one transaction, a position that only rises.
+"""One read model's SQLite file: rows, parked keys and position in one transaction, a position that only rises.
+
+Who opens it to write takes its lease: a number in the file that rises with each taker, and that every transaction
+checks. So a run that was supplanted, however late it wakes up, writes nothing. A lease in the file holds for whoever
+can write to it: a lock beside it would not for a thread or a process that has the file open already.
 
 Synchronous code for one thread at a time; `projections/worker.py` calls it off the loop, one hop a batch.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -19,17 +25,38 @@ import msgspec
 
 from bus.blocks import Commit
 from projections.grouping import grouped
-from projections.projection import Projection, Recorded, recorded_of
+from projections.parking import PARKED_MAX, Discarded, Parking, Queue, ReadModelHalts, Redriven, Waiting, is_poison
+from projections.parking import SCHEMA as PARKING
+from projections.projection import Projection, Recorded, recorded_of, timestamp
 
+FORMAT = 2
+"""Of what is in a file beside the read model's own tables. One of another format is built anew."""
 _POSITION = """
 CREATE TABLE _position (
     one INTEGER PRIMARY KEY CHECK (one = 1), stream TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL,
-    tips TEXT NOT NULL, events INTEGER NOT NULL
+    tips TEXT NOT NULL, events INTEGER NOT NULL, at TEXT, lease INTEGER NOT NULL
 ) STRICT;
 """
 BUSY_TIMEOUT_S = 5.0
 CACHE_KIB = 32 * 1024
 """Of a read model's pages at most: rows of random keys are spread over all of them."""
+EPOCH_SEQUENCE = 1
+"""Of a log's first record, which is no block."""
+NO_LEASE, FIRST_LEASE = 0, 1
+
+log = logging.getLogger(__name__)
+
+
+class OtherFormat(Exception):
+    """The file was written by another release."""
+
+
+class LeaseLost(ReadModelHalts):
+    """Somebody else has opened this file to write, and goes on with it."""
+
+
+class BlocksSkipped(ReadModelHalts):
+    """A batch does not begin where the read model stands."""
 
 
 class Batch(NamedTuple):
@@ -61,10 +88,15 @@ class Position(NamedTuple):
 
 
 class Store:
-    def __init__(self, projection: Projection, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, projection: Projection, path: Path, connection: sqlite3.Connection, lease: int) -> None:
         self.projection = projection
         self.path = path
         self._connection = connection
+        self._lease = lease
+        self._parking = Parking(projection, connection, self._fold)
+        self._events: int
+        self._at: str | None
+        self._events, self._at = connection.execute("SELECT events, at FROM _position").fetchone()
 
     @classmethod
     def create(cls, projection: Projection, path: Path, epoch: str, *, building: bool = False) -> Self:
@@ -73,35 +105,45 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             raise FileExistsError(path)
-        store = cls(projection, path, _connect(path, safe=not building))
+        connection = _connect(path, safe=not building)
         tables = [each for each in statements_of(projection.schema) if not (building and is_index(each))]
-        with store._connection as connection:
+        with connection:
             connection.execute("BEGIN")
-            for statement in (*tables, *statements_of(_POSITION)):
+            for statement in (*tables, *statements_of(_POSITION), *statements_of(PARKING)):
                 connection.execute(statement)
-            connection.execute("INSERT INTO _position VALUES (1, ?, ?, 0, '{}', 0)", (projection.stream, epoch))
+            connection.execute(
+                "INSERT INTO _position VALUES (1, ?, ?, 0, '{}', 0, NULL, ?)", (projection.stream, epoch, FIRST_LEASE)
+            )
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
         if not building:
-            _relax(store._connection)
-        return store
+            _relax(connection)
+        return cls(projection, path, connection, FIRST_LEASE)
 
     @classmethod
     def open(cls, projection: Projection, path: Path) -> Store:
+        """To write: takes the lease from whoever had it. Raises `OtherFormat`."""
         if not path.exists():
             raise FileNotFoundError(path)
-        connection = _connect(path)
+        connection = _checked(_connect(path), path)
         _relax(connection)
-        return cls(projection, path, connection)
+        [(lease,)] = connection.execute("UPDATE _position SET lease = lease + 1 RETURNING lease").fetchall()
+        return cls(projection, path, connection, lease)
 
     @classmethod
     def look(cls, projection: Projection, path: Path) -> Store:
-        """To read only: the file as it is at this moment, whatever is written meanwhile."""
+        """To read only: the file as it is at this moment, whatever is written meanwhile. Nobody's lease is taken.
+
+        Raises `OtherFormat`.
+        """
+        if not path.exists():
+            raise FileNotFoundError(path)
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        connection = _checked(
+            sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False), path
         )
         connection.execute("BEGIN")
         connection.execute("SELECT sequence FROM _position").fetchone()  # The moment is that of the first read.
-        return cls(projection, path, connection)
+        return cls(projection, path, connection, NO_LEASE)
 
     def close(self) -> None:
         self._connection.close()
@@ -118,30 +160,126 @@ class Store:
         return Position(row[0], row[1], msgspec.json.decode(row[2], type=dict[int, str]), row[3])
 
     def apply(self, batch: Batch) -> int:
-        """Write what the blocks after the position do, and the new position, in one transaction. The new sequence."""
-        connection, projection = self._connection, self.projection
-        last = batch.blocks[-1].sequence
+        """Write what the blocks after the position do, and the new position, in one transaction. The new sequence.
+
+        A key that cannot be handled is parked. Raises `ReadModelHalts`, and what the disk or a handler without a key
+        raises; then nothing has changed.
+        """
+        try:
+            return self._apply(batch, self._parking.write)
+        except Exception as error:
+            if not self.projection.key or not is_poison(error):
+                raise
+            log.warning("%s is written key by key: %r", self.projection.name, error)
+        return self._apply(batch, self._parking.write_by_key)
+
+    def _apply(self, batch: Batch, write: Callable[[list[Recorded]], None]) -> int:
+        last = batch.blocks[-1]
+        with self._writing() as position:
+            blocks = [block for block in batch.blocks if block.sequence > position]
+            if not blocks:
+                return position
+            if blocks[0].sequence != max(position, EPOCH_SEQUENCE) + 1:
+                raise BlocksSkipped(f"the read model stands at {position}, the batch begins at {blocks[0].sequence}")
+            recorded = [each for block in blocks for each in block.recorded]
+            events = sum(len(each.commit.events) for each in recorded)
+            write(recorded)
+            moved = self._connection.execute(
+                "UPDATE _position SET sequence = ?, tips = ?, events = events + ?, at = ?"
+                " WHERE sequence = ? AND sequence < ? AND lease = ?",
+                (
+                    last.sequence,
+                    msgspec.json.encode(batch.tips).decode(),
+                    events,
+                    timestamp(last.at.astimezone(UTC)),
+                    position,
+                    last.sequence,
+                    self._lease,
+                ),
+            )
+            if moved.rowcount != 1:
+                raise LeaseLost(f"the position of {self.path.name} is not {position} any more")
+        self._events += events
+        self._at = timestamp(last.at.astimezone(UTC))
+        return last.sequence
+
+    def _fold(self, recorded: Sequence[Recorded]) -> None:
+        """What these commits do to the tables."""
+        if self.projection.batch is not None and recorded:
+            self.projection.batch(self._connection, recorded)
+        if self.projection.on:
+            for sql, rows in grouped(self.projection, recorded):
+                self._connection.executemany(sql, rows)
+
+    @contextmanager
+    def _writing(self, *, keep: bool = True) -> Iterator[int]:
+        """A transaction of whoever has the lease, and the position that it begins at. Rolled back unless `keep`."""
+        if self._lease == NO_LEASE:
+            raise LeaseLost(f"{self.path.name} was opened to read only")
+        connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            position = int(connection.execute("SELECT sequence FROM _position").fetchone()[0])
-            recorded = [each for block in batch.blocks if block.sequence > position for each in block.recorded]
-            events = sum(len(each.commit.events) for each in recorded)
-            if projection.batch is not None and recorded:
-                projection.batch(connection, recorded)
-            if projection.on:
-                for sql, rows in grouped(projection, recorded):
-                    connection.executemany(sql, rows)
-            if last > position:
-                connection.execute(
-                    "UPDATE _position SET sequence = ?, tips = ?, events = events + ? WHERE sequence < ?",
-                    (last, msgspec.json.encode(batch.tips).decode(), events, last),
-                )
-            connection.execute("COMMIT")
+            sequence, lease = connection.execute("SELECT sequence, lease FROM _position").fetchone()
+            if lease != self._lease:
+                raise LeaseLost(f"somebody else writes {self.path.name} now, under lease {lease}")
+            yield sequence
+            connection.execute("COMMIT" if keep else "ROLLBACK")
         except BaseException:  # Raised again; no transaction is left open, however it ended.
             if connection.in_transaction:  # A full disk has rolled it back already.
                 connection.execute("ROLLBACK")
             raise
-        return max(position, last)
+        self._parking.remember()
+
+    # -- what is told of it, from memory -------------------------------------------------------------------------------
+
+    @property
+    def parked(self) -> dict[str, int]:
+        """How many commits wait, for each parked key."""
+        return self._parking.commits
+
+    @property
+    def events(self) -> int:
+        """Events up to the position."""
+        return self._events
+
+    @property
+    def at(self) -> datetime | None:
+        """When the last block was written; None before the first."""
+        return datetime.fromisoformat(self._at) if self._at else None
+
+    # -- parked keys ---------------------------------------------------------------------------------------------------
+
+    def queues(self, key: str = "", limit: int = PARKED_MAX) -> list[Queue]:
+        """The parked keys, the one that waits longest first; or only this one."""
+        return self._parking.queues(key, limit)
+
+    def waiting(self, key: str) -> list[Waiting]:
+        """The first commits that wait for a key, as many as are redriven at once."""
+        return self._parking.waiting(key)
+
+    def redrive(self, key: str, waiting: Sequence[Recorded], *, dry: bool = False) -> Redriven:
+        """Deal with these again, in one transaction; `dry`: only say what would come of it."""
+        with self._writing(keep=not dry):
+            return self._parking.redrive(key, waiting)
+
+    def discard(self, key: str, sequence: int, offset: int, reason: str) -> bool:
+        """Give up a commit for ever, if it is the first that waits for its key."""
+        with self._writing():
+            return self._parking.discard(key, sequence, offset, reason)
+
+    def discarded(self) -> list[Discarded]:
+        return self._parking.discarded()
+
+    def leave_out(self, discarded: Sequence[Discarded]) -> None:
+        """What was given up in the build before this one."""
+        with self._writing():
+            self._parking.adopt(discarded)
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Nobody takes the lease meanwhile. Raises `LeaseLost` where somebody has."""
+        with self._writing(keep=False):
+            yield
 
     def tables(self) -> list[str]:
         """The tables of the read model, without what keeps its position."""
@@ -189,6 +327,14 @@ def _connect(path: Path, *, safe: bool = True) -> sqlite3.Connection:
     connection.execute(f"PRAGMA synchronous = {'FULL' if safe else 'OFF'}")
     connection.execute(f"PRAGMA journal_mode = {'WAL' if safe else 'MEMORY'}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection
+
+
+def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found != FORMAT:
+        connection.close()
+        raise OtherFormat(f"{path.name} is of format {found}, this release writes {FORMAT}")
     return connection
 
 

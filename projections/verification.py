@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Iterable
 from itertools import islice, zip_longest
 from zlib import crc32
 
+from projections.parking import Discarded
 from projections.projection import Projection, Recorded
 from projections.store import Batch, Store, columns_of, rows_of
 
@@ -63,8 +65,9 @@ class Sample:
     They are those whose hash is lowest: so each is chosen when it is first seen, or never, and has the same chance.
     """
 
-    def __init__(self, projection: Projection) -> None:
+    def __init__(self, projection: Projection, discarded: Iterable[Discarded] = ()) -> None:
         self._projection = projection
+        self._discarded = {(each.key, each.sequence, each.offset) for each in discarded}
         self._column = projection.key if projection.batch is None else AGGREGATE
         self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._memory.executescript(projection.schema)
@@ -107,7 +110,8 @@ class Sample:
                     projection.batch(self._memory, [recorded])
             elif self._column:
                 for sql, row in projection.statements(recorded):
-                    if self._wants(str(row[self._column])):
+                    key = str(row[self._column])
+                    if (key, recorded.sequence, recorded.offset) not in self._discarded and self._wants(key):
                         self._memory.execute(sql, row)
         except Exception:  # What becomes of the commit is the build's to say.
             log.warning("%s has no sample of %s", projection.name, aggregate, exc_info=True)

@@ -42,18 +42,30 @@ def token(role: str, subject: str, ttl_s: int) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True)
 def projections(as_json: bool) -> None:
-    """Show every read model: its position, its lag, its last error."""
+    """Show every read model: its position, its lag, what it parked, its last error."""
     standings = asyncio.run(_standings(from_environment()))
     if as_json:
         click.echo(msgspec.json.encode(standings))
         return
-    table = Table("read model", "version", "log", "position", "head", "lag", "error", box=None)
+    table = Table("read model", "version", "log", "position", "head", "lag", "parked", "error", box=None)
     for one in standings:
-        lag = max(0, one.head - one.sequence)
         table.add_row(
-            one.name, str(one.version), one.stream, str(one.sequence), str(one.head), str(lag), one.error or "-"
+            one.name,
+            str(one.version),
+            one.stream,
+            str(one.sequence),
+            str(one.head) if one.lag_s is not None else "unseen",
+            _lag(one),
+            f"{one.parked_keys} keys, {one.parked_commits} commits" if one.parked_keys else "-",
+            one.error or "-",
         )
     show(table)
+
+
+def _lag(standing: Standing) -> str:
+    if standing.lag_s is None:
+        return "unknown"
+    return f"{standing.lag_events:,} events, {standing.lag_s:.1f} s" if standing.lag_events else "-"
 
 
 async def _standings(settings: Settings) -> list[Standing]:

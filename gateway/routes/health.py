@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 
 from litestar import Response, get
@@ -25,10 +26,35 @@ _lag = Gauge(
     ("name",),
     multiprocess_mode="mostrecent",
 )
+_lag_events = Gauge(
+    "tally_projection_lag_events",
+    "About how many events a read model has yet to show.",
+    ("name",),
+    multiprocess_mode="mostrecent",
+)
+_lag_seconds = Gauge(
+    "tally_projection_lag_seconds",
+    "How old what a read model shows may be, at most; NaN while its log's head is not seen.",
+    ("name",),
+    multiprocess_mode="mostrecent",
+)
+_parked_keys = Gauge(
+    "tally_projection_parked_keys", "Keys that a read model has parked.", ("name",), multiprocess_mode="mostrecent"
+)
+_parked_commits = Gauge(
+    "tally_projection_parked_commits",
+    "Commits that wait for parked keys.",
+    ("name",),
+    multiprocess_mode="mostrecent",
+)
+_halted = Gauge("tally_projection_halted", "1 where a read model halted.", ("name",), multiprocess_mode="mostrecent")
 
 
-class Ready(Struct, frozen=True):
-    status: str = "ready"
+class Ready(Struct, frozen=True, omit_defaults=True):
+    """`warnings`: what somebody should look after, though all but that is served."""
+
+    status: str
+    warnings: tuple[str, ...] = ()
 
 
 @get("/livez", exclude_from_auth=True, tags=["health"])
@@ -51,17 +77,22 @@ async def readyz(request: AnyRequest) -> Ready:
         for (domain, partition), answers in zip(owned, alive, strict=True)
         if not answers
     ]
+    warnings: list[str] = []
     for name in state.projections:
         standing = gate.standings.latest(name)
         if standing is None or gate.standings.silent_s(name) > SILENT_MAX_S:
             reasons.append(f"nobody keeps the read model {name}")
         elif standing.error:
             reasons.append(f"the read model {name} halted: {standing.error}")
+        elif standing.lag_s is None:
+            reasons.append(f"the head of {standing.stream} cannot be seen: nobody knows what {name} lacks")
+        elif standing.parked_keys:
+            warnings.append(f"the read model {name} has {standing.parked_keys} keys parked: `tally parked` shows them")
     if (await ask(state.client, PING)).code:
         reasons.append("nobody runs the processes")
     if reasons:
         raise Problem(503, "not_ready", "; ".join(reasons), headers={"Retry-After": "1"})
-    return Ready()
+    return Ready("ready", tuple(warnings))
 
 
 @get("/metrics", exclude_from_auth=True, include_in_schema=False)
@@ -72,6 +103,11 @@ async def metrics(request: AnyRequest) -> Response[bytes]:
         if standing := gate.standings.latest(name):
             _position.labels(name).set(standing.sequence)
             _lag.labels(name).set(max(0, standing.head - standing.sequence))
+            _lag_events.labels(name).set(standing.lag_events)
+            _lag_seconds.labels(name).set(math.nan if standing.lag_s is None else standing.lag_s)
+            _parked_keys.labels(name).set(standing.parked_keys)
+            _parked_commits.labels(name).set(standing.parked_commits)
+            _halted.labels(name).set(bool(standing.error))
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # Untyped in the library.

@@ -18,7 +18,8 @@ SILENT_MAX_S = 5.0
 
 
 class ReadModel(Struct, frozen=True):
-    """`lag` in records of its log. `state`: live, halted or unattended."""
+    """`lag` in records of its log, `lag_events` about so many events, `lag_s` at most so old; that is null while the
+    log's head, last seen `head_age_s` ago, is not seen. `state`: live, halted or unattended."""
 
     name: str
     version: int
@@ -27,6 +28,11 @@ class ReadModel(Struct, frozen=True):
     position: int
     head: int
     lag: int
+    lag_events: int
+    lag_s: float | None
+    head_age_s: float | None
+    parked_keys: int
+    parked_commits: int
     error: str
     rebuild: RebuildProgress | None
 
@@ -70,6 +76,11 @@ def _read_model(request: AnyRequest, name: str) -> ReadModel:
         position=standing.sequence,
         head=standing.head,
         lag=max(0, standing.head - standing.sequence),
+        lag_events=standing.lag_events,
+        lag_s=standing.lag_s,
+        head_age_s=standing.head_age_s,
+        parked_keys=standing.parked_keys,
+        parked_commits=standing.parked_commits,
         error=standing.error,
         rebuild=standing.rebuild,
     )

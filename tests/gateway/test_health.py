@@ -31,6 +31,9 @@ ROUTES = {
     "/v1/processes": {"get"},
     "/v1/projections/{name}": {"get"},
     "/v1/projections/{name}/rebuilds": {"post"},
+    "/v1/parked": {"get"},
+    "/v1/parked/{id}/redrive": {"post"},
+    "/v1/parked/{id}/discard": {"post"},
     "/livez": {"get"},
     "/readyz": {"get"},
 }
@@ -39,6 +42,11 @@ METRICS = {
     "tally_http_request_seconds",
     "tally_projection_position",
     "tally_projection_lag",
+    "tally_projection_lag_events",
+    "tally_projection_lag_seconds",
+    "tally_projection_parked_keys",
+    "tally_projection_parked_commits",
+    "tally_projection_halted",
     "tally_commands_answered_total",
     "tally_blocks_appended_total",
     "tally_append_seconds",
@@ -65,7 +73,8 @@ def test_the_metrics_hold_the_vocabulary(nobody: httpx.Client, shop: Shop) -> No
 
     text = until(complete, "all metrics")
     for projection in PROJECTIONS:
-        assert f'tally_projection_lag{{name="{projection.name}"}} 0.0' in text
+        for what in ("lag", "lag_events", "lag_seconds", "parked_keys", "halted"):
+            assert f'tally_projection_{what}{{name="{projection.name}"}} 0.0' in text
     assert re.search(r'tally_commands_answered_total\{domain="orders",outcome="stored"\} [1-9]', text)
     assert re.search(r'tally_reactor_position\{reactor="checkout-relay"\} [1-9]', text)
 

@@ -28,6 +28,8 @@ def test_every_read_model_says_where_it_stands(staff: httpx.Client, shop: Shop) 
     for item in items:
         assert (item["state"], item["lag"], item["error"]) == ("live", 0, "")
         assert item["head"] == item["position"]
+        assert (item["lag_events"], item["lag_s"], item["parked_keys"], item["parked_commits"]) == (0, 0.0, 0, 0)
+        assert item["head_age_s"] < 10
         assert staff.get(f"/v1/projections/{item['name']}").json()["position"] == item["position"]
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from dataclasses import replace
 
 import pytest
 
 from bus.blocks import GENESIS, seal
+from projections.feed import Feed, remembered_position
 from projections.reader import ReadModelMissing
 from projections.store import Batch, Store
 from tests.bus.counter import Added, Scribbled
-from tests.bus.waiting import PATIENCE_S
+from tests.bus.faults import FaultyLog
+from tests.bus.waiting import PATIENCE_S, turns, until
 from tests.bus.written import AT
 from tests.projections.shop import Shop
+from tests.projections.tally import DECODER
 
 
 async def test_what_is_written_is_shown_and_announced(shop: Shop) -> None:
@@ -85,8 +89,8 @@ async def test_read_models_that_stand_at_different_places_are_fed_together(shop:
         assert await shop.totals(first) == await shop.totals(second) == {"a": 3}
 
 
-async def test_a_failing_handler_halts_only_its_own_read_model(shop: Shop) -> None:
-    failing, other = shop.tally("_failing"), shop.tally("_other")
+async def test_a_failing_handler_without_a_key_halts_only_its_own_read_model(shop: Shop) -> None:
+    failing, other = replace(shop.tally("_failing"), key=""), shop.tally("_other")
     other = type(other)(other.name, 1, other.stream, other.schema, {Added: other.on[Added]})
     async with shop.working(failing, other):
         before = await shop.written.block(("a", [Added("a", 1)]))
@@ -100,8 +104,20 @@ async def test_a_failing_handler_halts_only_its_own_read_model(shop: Shop) -> No
         assert await shop.totals(other) == {"a": 7}
 
 
-async def test_when_every_read_model_halted_the_feed_still_tells_so(shop: Shop) -> None:
+async def test_a_failing_handler_parks_its_key_and_the_read_model_goes_on(shop: Shop) -> None:
     tally = shop.tally()
+    async with shop.working(tally):
+        await shop.written.block(("a", [Added("a", 1), Scribbled("a", "indigestible")]), ("b", [Added("b", 2)]))
+        last = await shop.written.block(("a", [Added("a", 4)]), ("b", [Added("b", 8)]))
+        await shop.reaches(tally, last)
+        assert await shop.totals(tally) == {"b": 10}
+        told = shop.standings.latest(tally.name)
+        assert told is not None
+        assert (told.error, told.sequence, told.parked_keys, told.parked_commits) == ("", last, 1, 2)
+
+
+async def test_when_every_read_model_halted_the_feed_still_tells_so(shop: Shop) -> None:
+    tally = replace(shop.tally(), key="")
     async with shop.working(tally):
         await shop.written.block(("a", [Scribbled("a", "indigestible")]))
         assert (await shop.halted(tally)).sequence == 0
@@ -226,3 +242,92 @@ async def test_a_position_that_was_written_while_the_reader_was_cancelled_is_tol
         await writing.wait()
         feed._again.set()  # What a switch of another read model of this stream does.
         await shop.reaches(tally, last)
+
+
+# -- one worker ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_was_supplanted_falls_silent_and_the_newer_one_goes_on(shop: Shop) -> None:
+    tally = shop.tally()
+    async with shop.working(tally) as older:
+        await shop.reaches(tally, await shop.written.block(("a", [Added("a", 1)])))
+        async with shop.working(tally):
+            last = await shop.written.block(("a", [Added("a", 2)]))
+            await shop.reaches(tally, last)
+            await until(lambda: older.feeds[shop.stream].errors, "the older one's halt")
+            assert "somebody else writes" in older.feeds[shop.stream].errors[tally.name]
+            last = await shop.written.block(("a", [Added("a", 4)]))
+            await shop.reaches(tally, last)
+            assert await shop.totals(tally) == {"a": 7}
+            await older.feeds[shop.stream].announce(tally.name)
+            await shop.announcer._client.flush()
+            await turns()
+            told = shop.standings.latest(tally.name)
+            assert told is not None
+            assert told.error == ""
+
+
+async def test_a_file_of_another_release_is_built_anew(shop: Shop) -> None:
+    tally = shop.tally()
+    last = await shop.written.block(("a", [Added("a", 1)]))
+    async with shop.working(tally):
+        await shop.reaches(tally, last)
+    live = shop.files.live(tally.name)
+    assert live is not None
+    _by_hand(live, "PRAGMA user_version = 1")
+    assert remembered_position(tally, shop.folder) is None
+    async with shop.working(tally):
+        await until(lambda: shop.files.live(tally.name) != live, "another file")
+        await until(lambda: (position := remembered_position(tally, shop.folder)) and position.sequence == last)
+        assert await shop.totals(tally) == {"a": 1}
+
+
+# -- how far behind ------------------------------------------------------------------------------------------------
+
+
+async def test_a_standing_says_that_nothing_is_missing_and_when_that_was_seen(shop: Shop) -> None:
+    tally = shop.tally()
+    async with shop.working(tally):
+        last = await shop.written.block(("a", [Added("a", 1)]))
+        await shop.reaches(tally, last)
+        await until(lambda: (told := shop.standings.latest(tally.name)) and told.lag_s == 0.0, "the lag")
+        told = shop.standings.latest(tally.name)
+        assert told is not None
+        assert told.lag_events == 0
+        assert told.head_age_s is not None
+
+
+async def test_the_head_is_seen_moving_while_a_halted_read_model_stands_still(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.feed.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("bus.announcements.REPEAT_S", 0.01)
+    tally = replace(shop.tally(), key="")
+    async with shop.working(tally):
+        before = await shop.written.block(("a", [Added("a", 1)]), ("b", [Added("b", 1)]))
+        await shop.reaches(tally, before)
+        await shop.written.block(("a", [Scribbled("a", "indigestible")]))
+        await shop.halted(tally)
+        last = await shop.written.block(("a", [Added("a", 2)]))
+        await until(lambda: (told := shop.standings.latest(tally.name)) and told.head == last, "the head")
+        told = shop.standings.latest(tally.name)
+        assert told is not None
+        assert (told.sequence, told.lag_events) == (before, 2)
+        assert told.lag_s is not None
+        assert told.lag_s > 0
+
+
+async def test_a_head_that_cannot_be_read_is_told(shop: Shop) -> None:
+    tally, log = shop.tally(), FaultyLog(shop.written.log)
+    log.unreachable = True
+    feed = Feed(log, DECODER, [tally], shop.files, shop.announcer)
+    running = asyncio.create_task(feed.run())
+    try:
+        await until(lambda: shop.standings.latest(tally.name), "the standing")
+        told = shop.standings.latest(tally.name)
+        assert told is not None
+        assert (told.lag_s, told.head_age_s) == (None, None)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        feed.close()

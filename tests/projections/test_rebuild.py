@@ -341,7 +341,7 @@ async def test_when_none_is_left_the_log_is_not_read_to_its_end(shop: Shop, monk
     tally = shop.tally()
     async with shop.feeding(tally) as feed:
         await shop.reaches(tally, await some_history(shop))
-        broken = replace(tally, on={Added: "INSERT INTO nowhere VALUES (:counter_id)"})
+        broken = replace(tally, key="", on={Added: "INSERT INTO nowhere VALUES (:counter_id)"})
         failed = await one(shop, feed, broken)
         assert (failed.state, failed.sequence, failed.percent) == ("failed", 0, 0.0)
 
@@ -354,7 +354,7 @@ async def test_a_build_gets_its_indexes_at_its_end_and_is_as_safe_as_any_live_on
         build = Build.begin(tally, shop.files, feed.source.epoch)
         assert build.path.suffix == ".part"
         assert build.first("SELECT count(*) FROM sqlite_schema WHERE type = 'index'") == (0,)
-        build.discard()
+        build.throw_away()
         assert builds(shop, tally) == [f"{tally.name}@1.1.db"]
         assert (await one(shop, feed, tally)).state == "done"
         store = feed.stores[tally.name]
@@ -487,7 +487,7 @@ async def test_the_old_code_goes_on_with_the_build_that_it_made(shop: Shop) -> N
 
 async def test_another_version_that_cannot_be_built_is_told_and_the_old_one_is_shown(shop: Shop) -> None:
     old = shop.tally()
-    new = replace(shop.tally(version=2), on={Added: "INSERT INTO nowhere VALUES (:counter_id)"})
+    new = replace(shop.tally(version=2), key="", on={Added: "INSERT INTO nowhere VALUES (:counter_id)"})
     async with shop.working(old):
         await shop.reaches(old, await some_history(shop))
     worker = shop.worker(new)

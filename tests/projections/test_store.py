@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from bus.blocks import decoder_of
 from bus.log import MemoryLog
 from projections.projection import Projection
 from projections.sales import sales
-from projections.store import Batch, Position, Store
+from projections.store import Batch, BlocksSkipped, LeaseLost, OtherFormat, Position, Store
 from tests.bus.counter import Added, CounterEvent, Scribbled
 from tests.bus.written import Written
 from tests.projections.history import DOMAINS, history_of
@@ -56,17 +57,20 @@ async def test_a_batch_writes_its_rows_and_the_position_together(store: Store, w
     assert store.position == ("memory", 3, {0: written.prev}, 4)
 
 
-async def test_when_a_handler_fails_neither_rows_nor_position_change(store: Store, written: Written) -> None:
+async def test_when_a_handler_without_a_key_fails_neither_rows_nor_position_change(
+    tmp_path: Path, written: Written
+) -> None:
     await written.block(("a", [Added("a", 1)]))
-    store.apply(await batch_of(written.log))
-    before = store.digests(), store.position
-    await written.block(("a", [Added("a", 10)]))
-    await written.block(("a", [Scribbled("a", "fine"), Scribbled("a", "indigestible")]))
-    with pytest.raises(Indigestible):
+    with Store.create(replace(tally(), key=""), tmp_path / "keyless@1.1.db", "memory") as store:
         store.apply(await batch_of(written.log))
-    assert (store.digests(), store.position) == before
-    store.apply((await prefixes_of(written.log))[1])
-    assert rows(store, "total") == [("a", 11)]
+        before = store.digests(), store.position
+        await written.block(("a", [Added("a", 10)]))
+        await written.block(("a", [Scribbled("a", "fine"), Scribbled("a", "indigestible")]))
+        with pytest.raises(Indigestible):
+            store.apply(await batch_of(written.log))
+        assert (store.digests(), store.position) == before
+        store.apply((await prefixes_of(written.log))[1])
+        assert rows(store, "total") == [("a", 11)]
 
 
 async def test_when_a_statement_fails_neither_rows_nor_position_change(tmp_path: Path, written: Written) -> None:
@@ -165,7 +169,7 @@ def fold(batches: list[Batch]) -> tuple[dict[str, tuple[int, str]], Position]:
         return store.digests(), store.position
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=15, derandomize=True, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), max_size=8))
 def test_however_a_history_is_split_and_redelivered_the_rows_and_the_position_are_the_same(
     deliveries: list[tuple[int, int]],
@@ -215,8 +219,80 @@ async def test_statements_that_are_executed_together_keep_the_order_of_their_key
     assert len(found[0]) == 5
 
 
-async def test_a_statement_without_its_key_is_a_defect_that_is_told(tmp_path: Path, written: Written) -> None:
-    keyless = Projection("keyless", 1, "counters", "CREATE TABLE t (n INTEGER) STRICT", {Added: "DELETE FROM t"}, "n")
+def test_a_key_that_an_event_or_a_statement_lacks_is_a_defect_that_is_told_at_once() -> None:
+    schema = "CREATE TABLE t (counter_id TEXT) STRICT"
+    with pytest.raises(ValueError, match="Added has no order_id"):
+        Projection("keyless", 1, "counters", schema, {Added: "DELETE FROM t"}, "order_id")
+    for handler in ("DELETE FROM t", ("INSERT INTO t VALUES (:counter_id)", "DELETE FROM t")):
+        with pytest.raises(ValueError, match="no parameter counter_id: DELETE"):
+            Projection("keyless", 1, "counters", schema, {Added: handler}, "counter_id")
+
+
+async def test_a_batch_that_does_not_begin_where_the_read_model_stands_is_refused(
+    store: Store, written: Written
+) -> None:
+    for n in range(4):
+        await written.block(("a", [Added("a", n)]))
+    whole = await batch_of(written.log)
+    for begin in (1, 2, 3):
+        with pytest.raises(BlocksSkipped, match=f"stands at 0, the batch begins at {begin + 2}"):
+            store.apply(Batch(whole.blocks[begin:], whole.tips))
+    store.apply(Batch(whole.blocks[:2], whole.tips))
+    with pytest.raises(BlocksSkipped, match="stands at 3, the batch begins at 5"):
+        store.apply(Batch(whole.blocks[3:], whole.tips))
+    assert rows(store, "total") == [("a", 1)]
+    store.apply(whole)
+    assert rows(store, "total") == [("a", 6)]
+
+
+# -- one writer ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_that_was_supplanted_writes_nothing(store: Store, written: Written) -> None:
     await written.block(("a", [Added("a", 1)]))
-    with Store.create(keyless, tmp_path / "keyless@1.1.db", "memory") as store, pytest.raises(KeyError):
-        store.apply(await batch_of(written.log))
+    store.apply(await batch_of(written.log))
+    await written.block(("a", [Added("a", 2), Scribbled("a", "x")]))
+    batch = await batch_of(written.log)
+    with Store.open(store.projection, store.path) as newer:
+        with pytest.raises(LeaseLost, match="under lease 2"):
+            store.apply(batch)
+        with pytest.raises(LeaseLost), store.owned():
+            pass
+        with pytest.raises(LeaseLost):
+            store.redrive("a", [])
+        with pytest.raises(LeaseLost):
+            store.discard("a", 2, 0, "late")
+        assert newer.position.sequence == 2
+        assert newer.apply(batch) == 3
+        assert rows(newer, "total") == [("a", 3)]
+        with pytest.raises(LeaseLost):
+            store.apply(batch)  # Not even a repeat.
+
+
+async def test_whoever_only_looks_takes_no_lease_and_writes_nothing(store: Store, written: Written) -> None:
+    await written.block(("a", [Added("a", 1)]))
+    batch = await batch_of(written.log)
+    with Store.look(store.projection, store.path) as looking:
+        assert looking.position.sequence == 0
+        with pytest.raises(LeaseLost):
+            looking.apply(batch)
+        assert store.apply(batch) == 2
+        assert looking.position.sequence == 0  # It sees one moment.
+    with Store.look(store.projection, store.path) as looking:
+        assert looking.position.sequence == 2
+
+
+async def test_nobody_takes_the_lease_while_it_is_held_for_a_switch(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.store.BUSY_TIMEOUT_S", 0.01)
+    with store.owned(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        Store.open(store.projection, store.path)
+    Store.open(store.projection, store.path).close()
+
+
+def test_a_file_of_another_release_is_neither_written_nor_read(store: Store) -> None:
+    store._connection.execute("PRAGMA user_version = 1")
+    for opens in (Store.open, Store.look):
+        with pytest.raises(OtherFormat, match="is of format 1, this release writes 2"):
+            opens(store.projection, store.path)
