@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from domains.orders.order import orders
 from tests.faults.checker import Violation, violations
 from tests.faults.load import Witness
 from tests.faults.planted import AnyDomain
-from tests.system import REPOSITORY, TALLY, environment_of
+from tests.system import REPOSITORY, TALLY, descendants, environment_of
 
 DOMAINS: tuple[AnyDomain, ...] = (orders, inventory)  # type: ignore[assignment]  # Each is typed in itself.
 PASSWORD = "only-for-this-test"
@@ -46,6 +47,8 @@ class Site:
         self.workers: list[subprocess.Popen[bytes]] = []
         """Those that run engines."""
         self.projector: subprocess.Popen[bytes] | None = None
+        self.gateway: subprocess.Popen[bytes] | None = None
+        self.http_port = free_port()
         self.environment = environment_of(
             self.data,
             TALLY_NATS_URL=settings.url,
@@ -64,10 +67,14 @@ class Site:
         self.start_projector()
 
     def start_worker(self) -> None:
-        self.workers.append(self._work("commands", self.said))
+        self.workers.append(self._run(self.said, "work", "--part", "commands"))
 
     def start_projector(self) -> None:
-        self.projector = self._work("projections", self.said.with_name("projector.log"))
+        self.projector = self._run(self.said.with_name("projector.log"), "work", "--part", "projections")
+
+    def start_gateway(self) -> None:
+        """Which not every test needs."""
+        self.gateway = self._run(self.said.with_name("gateway.log"), "serve", "--port", str(self.http_port))
 
     def supervise(self) -> None:
         """Bring back what has ended by itself, engines where all have. Raises `WorkerHalted`."""
@@ -98,6 +105,15 @@ class Site:
             self.projector.wait()
         self.projector = None
 
+    def kill_gateway(self) -> None:
+        """With the process that serves for it."""
+        if self.gateway is not None:
+            for pid in [*descendants(self.gateway.pid), self.gateway.pid]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.gateway.wait()
+        self.gateway = None
+
     def pause_broker(self) -> None:
         os.kill(self.broker.pid, signal.SIGSTOP)
 
@@ -107,12 +123,13 @@ class Site:
     def stop(self) -> None:
         self.kill_workers()
         self.kill_projector()
+        self.kill_gateway()
         self.broker.kill()
 
-    def _work(self, part: str, said: Path) -> subprocess.Popen[bytes]:
+    def _run(self, said: Path, *arguments: str) -> subprocess.Popen[bytes]:
         with said.open("ab") as output:
             return subprocess.Popen(
-                [*TALLY, "work", "--part", part],
+                [*TALLY, *arguments],
                 env=self.environment,
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
