@@ -53,7 +53,7 @@ VERBS = {
     "events": "read:events",
     "inspect": "past:inspect",
     "replay": "past:replay",
-    "doctor": "read:doctor",
+    "doctor": "doctor:doctor",
     "bench": "bench:bench",
 }
 """Every verb, and where it is. Imported when it is called: a worker that was killed is back the sooner."""
