@@ -12,13 +12,13 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
-from typing import Generic, TypeVar, Union
+from typing import Any, Generic, TypeVar, Union
 
 import msgspec
 from msgspec import Raw, Struct
 
 from bus.log import LogDamaged, Record
-from domains.kernel import Domain
+from domains.kernel import Domain, Upcaster
 
 BLOCK_BYTES_MAX = 512 * 1024
 BLOCK_COMMITS_MAX = 2_000
@@ -93,14 +93,48 @@ def hash_of(block: bytes) -> str:
     return sha256(block).hexdigest()
 
 
+class BlockDecoder(Generic[Event]):
+    """Decodes blocks, events and all, whoever reads them and why: events of older versions are made today's here, and
+    nowhere else.
+
+    A block is taken to be all of today's versions, and only when that fails to hold older ones. So what was written in
+    today's costs nothing more.
+    """
+
+    __slots__ = ("_any_version", "_today", "_upcasts", "decode")
+
+    def __init__(self, events: tuple[type, ...], upcasters: tuple[Upcaster[Any, Any], ...] = ()) -> None:
+        older = tuple(upcaster.older for upcaster in upcasters)
+        self._today = _block_decode(events)
+        self._any_version = _block_decode(events + older)
+        self._upcasts = {upcaster.older: upcaster.upcast for upcaster in upcasters}
+        self.decode: Callable[[bytes], Block[Event]] = self._decode if upcasters else self._today
+
+    def _decode(self, data: bytes) -> Block[Event]:
+        try:
+            return self._today(data)
+        except msgspec.ValidationError:  # Raised again where it is not for its versions.
+            block = self._any_version(data)
+        for commit in block.commits:
+            events = commit.events
+            for offset, event in enumerate(events):
+                while upcast := self._upcasts.get(type(event)):
+                    events[offset] = event = upcast(event)
+        return block
+
+
+def _block_decode(events: tuple[type, ...]) -> Callable[[bytes], Block[Any]]:
+    return msgspec.json.Decoder(Block[Union[events]]).decode  # type: ignore[valid-type]  # noqa: UP007  # Made at run time.
+
+
 @cache
-def block_decoder(events: tuple[type, ...]) -> msgspec.json.Decoder[Block[object]]:
-    return msgspec.json.Decoder(Block[Union[events]])  # type: ignore[valid-type]  # noqa: UP007  # Made at run time.
+def block_decoder(events: tuple[type, ...], upcasters: tuple[Upcaster[Any, Any], ...] = ()) -> BlockDecoder[object]:
+    return BlockDecoder(events, upcasters)
 
 
-def decoder_of(domain: Domain[State, Command, Event]) -> msgspec.json.Decoder[Block[Event]]:
-    """Decodes a block of this domain's log, events and all."""
-    return block_decoder(domain.events)  # type: ignore[return-value]  # mypy cannot follow a union made at run time.
+def decoder_of(domain: Domain[State, Command, Event]) -> BlockDecoder[Event]:
+    """Decodes a block of this domain's log."""
+    return block_decoder(domain.events, domain.upcasters)  # type: ignore[return-value]  # A union made at run time.
 
 
 def read_block(record: Record, decode: Callable[[bytes], Block[Event]]) -> Block[Event]:

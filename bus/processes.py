@@ -41,7 +41,7 @@ def observe(sender: Sender, wrap: Callable[[object], tuple[str, Struct]]) -> Rea
             trace=what.commit.trace,
             bytes_max=FRAME_BYTES_MAX,  # It holds an event, which may be larger than the command that caused it.
         )
-        settled(answer)
+        _told(answer)
 
     return react
 
@@ -64,9 +64,16 @@ def relay(sender: Sender, steps: Callable[[object], Sequence[Struct]], actor: st
             )
         )
         for answer in answers:
-            settled(answer)
+            _told(answer)
 
     return react
+
+
+def _told(answer: Answer) -> None:
+    """As `settled`, and a reused id is final, too: it names a place in a log, so what was sent under it before was
+    this, as an earlier version of the code put it."""
+    if not (isinstance(answer, Refused) and answer.code == "id_reused"):
+        settled(answer)
 
 
 def settled(answer: Answer) -> None:

@@ -17,10 +17,8 @@ from datetime import datetime
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
-import msgspec
-
 from bus import metrics
-from bus.blocks import Block, Chain, Commit
+from bus.blocks import Block, BlockDecoder, Chain, Commit
 from bus.checkpoints import Checkpoints
 from bus.log import Log, LogDamaged
 
@@ -75,7 +73,7 @@ class Reactor(Generic[Event]):
         self,
         name: str,
         log: Log,
-        decoder: msgspec.json.Decoder[Block[Event]],
+        decoder: BlockDecoder[Event],
         reactions: Mapping[type, Reaction],
         checkpoints: Checkpoints,
         limits: ReactorLimits | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Meta
 
@@ -31,6 +31,8 @@ Cents = Annotated[int, Meta(ge=0, le=CENTS_MAX)]
 State = TypeVar("State")
 Command = TypeVar("Command")
 Event = TypeVar("Event")
+Older = TypeVar("Older")
+Newer = TypeVar("Newer")
 
 
 class Rejected(Exception):
@@ -62,11 +64,23 @@ class Decider(Generic[State, Command, Event]):
 
 
 @dataclass(frozen=True, slots=True)
+class Upcaster(Generic[Older, Newer]):
+    """How an event that was written as `older` is read: as the version after it. What lies in a log is never changed.
+
+    Each version is a type with a tag of its own: `OrderPlaced` is the first, `OrderPlaced.2` the second.
+    """
+
+    older: type[Older]
+    upcast: Callable[[Older], Newer]
+
+
+@dataclass(frozen=True, slots=True)
 class Domain(Generic[State, Command, Event]):
     """What an engine hosts: one log, its messages, and how a command maps onto aggregates.
 
     A command is a unit of work over `targets(command)`, whose first is its own aggregate (its version is what the
     caller is told). All of its events are committed together, each to the aggregate that `owner(event)` names.
+    `events` are those that it writes; `upcasters` tell how to read what it wrote in older versions.
     `single`: every command is about one aggregate; only then may the domain's log have several partitions, for what is
     decided together lies in one of them.
 
@@ -86,6 +100,8 @@ class Domain(Generic[State, Command, Event]):
     decide: Callable[[Mapping[str, State], Command], list[Event]]
     evolve: Callable[[State, Event], State]
     single: bool = False
+    upcasters: tuple[Upcaster[Any, Any], ...] = ()
+    """Each of two types of its own; where one leads to another older version, that one's goes on."""
 
 
 def hosted(
@@ -96,6 +112,7 @@ def hosted(
     states: tuple[type[State], ...],
     target: Callable[[Command], str],
     owner: Callable[[Event], str],
+    upcasters: tuple[Upcaster[Any, Any], ...] = (),
 ) -> Domain[State, Command, Event]:
     """A domain of one kind of aggregate, each command about one of them."""
 
@@ -114,4 +131,5 @@ def hosted(
         decide=decide,
         evolve=decider.evolve,
         single=True,
+        upcasters=upcasters,
     )

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
-from bus.blocks import Block, decoder_of
+from bus.blocks import BlockDecoder, decoder_of
 from bus.commands import command_subject
 from bus.connection import Client
 from bus.jetstream import JetStreamLog
@@ -122,7 +121,7 @@ PROCESSES: tuple[Process, ...] = (
 )
 
 
-def decoders() -> dict[str, msgspec.json.Decoder[Block[object]]]:
+def decoders() -> dict[str, BlockDecoder[object]]:
     """A decoder of blocks for each log."""
     return {domain.name: decoder_of(domain) for domain in DOMAINS}
 

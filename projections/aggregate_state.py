@@ -87,8 +87,9 @@ def aggregate_state(domain: Domain[State, Command, Event]) -> Projection:
 
 
 def source_version(domain: Domain[State, Command, Event]) -> int:
-    """Changes with the source of the fold: of the modules that define it, the states and the events."""
-    modules = {module.__module__ for module in (domain.evolve, domain.initial, *domain.states, *domain.events)}
+    """Changes with the source of the fold: of the modules that define it, the states, the events and the upcasters."""
+    upcasts = (each.upcast for each in domain.upcasters)
+    modules = {each.__module__ for each in (domain.evolve, domain.initial, *domain.states, *domain.events, *upcasts)}
     source = "\n".join(inspect.getsource(sys.modules[name]) for name in sorted(modules - {"builtins"}))
     return int(sha256(source.encode()).hexdigest()[:12], 16)
 

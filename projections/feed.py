@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from bus.announcements import Announcer, RebuildProgress, Standing
-from bus.blocks import Block, Chain, hash_of
+from bus.blocks import BlockDecoder, Chain, hash_of
 from bus.log import Log, LogDamaged, LogUnreachable
 from projections.files import ReadModelFiles
 from projections.lag import Head, Lag
@@ -33,7 +33,7 @@ LOOK_EVERY_S = 1.0
 
 log = logging.getLogger(__name__)
 
-Decoder = msgspec.json.Decoder[Block[object]]
+Decoder = BlockDecoder[object]
 
 
 async def batches(

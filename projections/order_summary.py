@@ -19,13 +19,14 @@ _MOVE = "UPDATE order_summary SET status = '{}', version = :version, changed_at 
 
 order_summary = Projection(
     name="order_summary",
-    version=1,
+    version=2,
     stream="orders",
     key="order_id",
     schema="""
     CREATE TABLE order_summary (
         order_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL, status TEXT NOT NULL, currency TEXT NOT NULL,
-        total_cents INTEGER NOT NULL, version INTEGER NOT NULL, placed_at TEXT NOT NULL, changed_at TEXT NOT NULL
+        units INTEGER NOT NULL, total_cents INTEGER NOT NULL, version INTEGER NOT NULL, placed_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX order_summary_by_customer ON order_summary (customer_id, order_id);
     CREATE INDEX order_summary_by_status ON order_summary (status, order_id);
@@ -33,7 +34,7 @@ order_summary = Projection(
     on={
         OrderPlaced: """
             INSERT INTO order_summary
-            VALUES (:order_id, :customer_id, 'placed', :currency, :total_cents, :version, :at, :at)
+            VALUES (:order_id, :customer_id, 'placed', :currency, :units, :total_cents, :version, :at, :at)
         """,
         OrderReserved: _MOVE.format("reserved"),
         OrderPaid: _MOVE.format("paid"),
@@ -49,6 +50,7 @@ class OrderSummary(Struct, frozen=True):
     customer_id: str
     status: str
     currency: str
+    units: int
     total_cents: int
     version: int
     placed_at: str
@@ -56,7 +58,7 @@ class OrderSummary(Struct, frozen=True):
 
 
 _COLUMNS = """
-SELECT order_id, customer_id, status, currency, total_cents, version, placed_at, changed_at FROM order_summary
+SELECT order_id, customer_id, status, currency, units, total_cents, version, placed_at, changed_at FROM order_summary
 """
 _PAGE = "order_id > :after ORDER BY order_id LIMIT :limit"
 

@@ -57,11 +57,14 @@ class CancelOrder(Struct, frozen=True, tag=True):
     reason: Reason
 
 
-class OrderPlaced(Struct, frozen=True, tag=True):
+class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2"):
+    """The second version: `units` are those of all lines together."""
+
     order_id: str
     customer_id: str
     currency: str
     lines: tuple[OrderLine, ...]
+    units: int
     items_cents: int
     freight_cents: int
     total_cents: int

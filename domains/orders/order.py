@@ -23,6 +23,7 @@ from domains.orders.messages import (
     PlaceOrder,
     ShipOrder,
 )
+from domains.orders.upcasters import UPCASTERS
 
 
 class Absent(Struct, frozen=True, tag=True): ...
@@ -129,6 +130,7 @@ def _placed(command: PlaceOrder) -> OrderPlaced:
         customer_id=command.customer_id,
         currency=command.currency,
         lines=command.lines,
+        units=units,
         items_cents=items_cents,
         freight_cents=freight_cents,
         total_cents=items_cents + freight_cents,
@@ -146,4 +148,5 @@ orders = hosted(
     states=(Absent, Placed, Reserved, Paid, Shipped, Delivered, Cancelled),
     target=lambda command: command.order_id,
     owner=lambda event: event.order_id,
+    upcasters=UPCASTERS,
 )

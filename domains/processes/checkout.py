@@ -13,29 +13,47 @@ from typing import Literal, assert_never
 from msgspec import Struct
 
 from domains.inventory.messages import ItemQuantity, ReleaseStock, ReserveStock, StockRefused, StockReserved
-from domains.kernel import Decider, hosted
+from domains.kernel import Decider, Upcaster, hosted
 from domains.orders.messages import CancelOrder, ConfirmPayment, ConfirmReservation, OrderCancelled, OrderPlaced
+from domains.orders.upcasters import OrderPlacedV1, placed_from_v1
 from domains.payments.messages import PaymentCaptured, PaymentDeclined, RefundPayment, RequestPayment
 
 CheckoutInput = OrderPlaced | OrderCancelled | StockReserved | StockRefused | PaymentCaptured | PaymentDeclined
+CheckoutInputV1 = OrderPlacedV1 | OrderCancelled | StockReserved | StockRefused | PaymentCaptured | PaymentDeclined
 CheckoutStep = (
     ReserveStock | ReleaseStock | ConfirmReservation | RequestPayment | ConfirmPayment | CancelOrder | RefundPayment
 )
 
 
 class Observe(Struct, frozen=True, tag=True):
-    """Something happened that a checkout may care about."""
+    """Something happened that a checkout may care about. Who tells of it may still run older code."""
 
     order_id: str
-    input: CheckoutInput
+    input: CheckoutInput | OrderPlacedV1
 
 
-class CheckoutAdvanced(Struct, frozen=True, tag=True):
-    """What happened, and what is to be done about it."""
+class CheckoutAdvanced(Struct, frozen=True, tag="CheckoutAdvanced.2"):
+    """What happened, and what is to be done about it. It holds an event, so a new version of that is one of this."""
 
     order_id: str
     input: CheckoutInput
     steps: tuple[CheckoutStep, ...]
+
+
+class CheckoutAdvancedV1(Struct, frozen=True, tag="CheckoutAdvanced"):
+    """With the first version of `OrderPlaced`."""
+
+    order_id: str
+    input: CheckoutInputV1
+    steps: tuple[CheckoutStep, ...]
+
+
+def advanced_from_v1(advanced: CheckoutAdvancedV1) -> CheckoutAdvanced:
+    return CheckoutAdvanced(advanced.order_id, input_of(advanced.input), advanced.steps)
+
+
+def input_of(observed: CheckoutInput | CheckoutInputV1) -> CheckoutInput:
+    return placed_from_v1(observed) if isinstance(observed, OrderPlacedV1) else observed
 
 
 class Idle(Struct, frozen=True, tag=True): ...
@@ -108,8 +126,9 @@ def react(checkout: Checkout, event: CheckoutInput) -> tuple[CheckoutStep, ...] 
 
 
 def decide(checkout: Checkout, command: Observe) -> list[CheckoutAdvanced]:
-    steps = react(checkout, command.input)
-    return [] if steps is None else [CheckoutAdvanced(command.order_id, command.input, steps)]
+    event = input_of(command.input)
+    steps = react(checkout, event)
+    return [] if steps is None else [CheckoutAdvanced(command.order_id, event, steps)]
 
 
 def evolve(checkout: Checkout, event: CheckoutAdvanced) -> Checkout:
@@ -178,4 +197,5 @@ checkout = hosted(
     states=(Idle, Reserving, Charging, Done, ReservingCancelled, ChargingCancelled, Ended),
     target=lambda command: command.order_id,
     owner=lambda event: event.order_id,
+    upcasters=(Upcaster(CheckoutAdvancedV1, advanced_from_v1),),
 )

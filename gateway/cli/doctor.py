@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.table import Table
 
-from bus.blocks import Block, Chain
+from bus.blocks import BlockDecoder, Chain
 from bus.connection import close, connect
 from bus.jetstream import JetStreamLog
 from bus.log import LogDamaged
@@ -65,7 +65,7 @@ async def _doctor(settings: Settings) -> tuple[dict[str, dict[str, int]], list[s
     return found, damage
 
 
-async def _scrub(log: JetStreamLog, decoder: msgspec.json.Decoder[Block[object]]) -> dict[str, int]:
+async def _scrub(log: JetStreamLog, decoder: BlockDecoder[object]) -> dict[str, int]:
     """What a log holds. Raises `LogDamaged`."""
     chain = Chain(log.epoch, whole=True)
     versions: dict[str, int] = {}

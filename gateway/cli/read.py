@@ -13,12 +13,12 @@ import msgspec
 from rich.table import Table
 
 from bus.announcements import Standing, Standings
-from bus.blocks import Block
 from bus.connection import Client, close, connect
 from bus.jetstream import JetStreamLog
 from domains.kernel import ID_PATTERN
 from gateway import compose
 from gateway.cli.tables import show
+from gateway.events import shown
 from gateway.settings import Settings, from_environment, jwt_secret
 from gateway.tokens import RANKS, Role, Tokens
 from gateway.up import system
@@ -80,19 +80,19 @@ async def _standings(settings: Settings) -> list[Standing]:
 @click.option("--after", type=click.IntRange(0), default=0, help="Begin behind this position.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Commits at most.")
 def events(domain: str, after: int, limit: int) -> None:
-    """Print the commits of a domain's log, one JSON object a line."""
+    """Print the commits of a domain's log, one JSON object a line, each event in today's version."""
     asyncio.run(_events(from_environment(), domain, after, limit))
 
 
 async def _events(settings: Settings, domain: str, after: int, limit: int) -> None:
-    decoder = msgspec.json.Decoder(Block[dict[str, object]])
+    decode = compose.decoders()[domain].decode
     async with _log(settings, domain) as log:
         left = limit
         async for batch in log.read(after, await log.head()):
             for record in batch:
-                block = decoder.decode(record.data)
+                block = decode(record.data)
                 for commit in block.commits[:left]:
-                    fields = msgspec.to_builtins(commit)
+                    fields = {**msgspec.to_builtins(commit), "events": shown(commit.events)}
                     click.echo(msgspec.json.encode({"position": record.sequence, "at": block.at, **fields}))
                 left -= min(left, len(block.commits))
                 if not left:

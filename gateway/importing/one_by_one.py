@@ -31,6 +31,7 @@ class _Summary(Struct, frozen=True):
     status: str
     currency: str
     month: str
+    units: int
     total_cents: int
 
 
@@ -71,7 +72,7 @@ class _Paid(Struct, frozen=True):
 _SUMMARIES = Query(
     order_summary,
     """
-    SELECT order_id, customer_id, status, currency, substr(placed_at, 1, 7) AS month, total_cents
+    SELECT order_id, customer_id, status, currency, substr(placed_at, 1, 7) AS month, units, total_cents
     FROM order_summary WHERE order_id IN (SELECT value FROM json_each(:ids))
     """,
     _Summary,
@@ -136,7 +137,7 @@ async def of_orders(expected: Expected, reader: Reader) -> list[Difference]:
 
 def _summary(order_id: str, facts: OrderFacts) -> _Summary:
     total_cents = facts.items_cents + facts.freight_cents
-    return _Summary(order_id, facts.customer_id, facts.status, CURRENCY, facts.month, total_cents)
+    return _Summary(order_id, facts.customer_id, facts.status, CURRENCY, facts.month, facts.units, total_cents)
 
 
 def _detail(order_id: str, facts: OrderFacts) -> _Detail:

@@ -17,6 +17,7 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 from msgspec import Struct
 
 from bus.log import LogUnreachable
+from gateway.events import shown
 from gateway.gate import AnyRequest, Gate, PathId, gate_of
 from gateway.orders import Order, order_after, order_commits
 from gateway.problems import Problem
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 class TimelineCommit(Struct, frozen=True):
     """A commit that belongs to an order. `cause` is the position of the event that led to it, empty for what came from
-    outside; `events` are as the log holds them."""
+    outside; `events` are in today's version, whichever they were written in."""
 
     position: str
     domain: str
@@ -178,7 +179,7 @@ def timeline_commit(domain: str, recorded: Recorded) -> TimelineCommit:
         cause=commit.cause,
         correlation=commit.correlation,
         trace=commit.trace,
-        events=commit.events,
+        events=[shown(event) for event in commit.events],
     )
 
 

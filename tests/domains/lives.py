@@ -105,7 +105,7 @@ LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
         every(RecordPayment, IDS, ("EUR",), PARTS),
     ),
     checkout: life_of(
-        observed(*every(OrderPlaced, IDS, ("c",), ("EUR",), LINES, (300,), (0,), (300,), ("tok_ok",), WORKFLOWS)),
+        observed(*every(OrderPlaced, IDS, ("c",), ("EUR",), LINES, FEW, (300,), (0,), (300,), ("tok_ok",), WORKFLOWS)),
         observed(*every(OrderCancelled, IDS, ("enough",))),
         observed(*every(StockReserved, IDS, ITEMS)),
         observed(*every(StockRefused, IDS, IDS, (2,), (1,))),

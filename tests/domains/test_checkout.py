@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from domains.inventory.messages import ItemQuantity, ReleaseStock, ReserveStock, StockRefused, StockReserved
 from domains.orders.messages import (
@@ -14,9 +14,10 @@ from domains.orders.messages import (
     OrderLine,
     OrderPlaced,
 )
+from domains.orders.upcasters import OrderPlacedV1
 from domains.payments.messages import PaymentCaptured, PaymentDeclined, RefundPayment, RequestPayment
-from domains.processes.checkout import CheckoutInput, Observe, checkout, status_of
-from tests.specification import process
+from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout, status_of
+from tests.specification import given, process
 
 lines = (
     OrderLine("tea", "Green tea", "drinks", quantity=2, unit_price_cents=1_250),
@@ -24,7 +25,7 @@ lines = (
     OrderLine("tea", "Green tea, a gift", "drinks", quantity=1, unit_price_cents=1_000),
 )
 items = (ItemQuantity("tea", 3), ItemQuantity("cup", 1))
-placed = OrderPlaced("o1", "c1", "EUR", lines, 4_300, 300, 4_600, "tok_slow", "orchestrated")
+placed = OrderPlaced("o1", "c1", "EUR", lines, 4, 4_300, 300, 4_600, "tok_slow", "orchestrated")
 reserved = StockReserved("o1", items)
 refused = StockRefused("o1", "tea", wanted=3, available=2)
 captured = PaymentCaptured("o1", "ch_1", 4_600)
@@ -55,6 +56,13 @@ ENDED: tuple[History, ...] = (
 
 def test_a_placed_order_has_its_stock_reserved_each_sku_once() -> None:
     process(checkout).when(placed).then(ReserveStock("o1", items))
+
+
+def test_an_order_of_the_first_version_is_taken_for_what_it_is() -> None:
+    """From whoever runs older code still. It is recorded in today's version."""
+    fields = {name: value for name, value in asdict(placed).items() if name != "units"}
+    advanced = CheckoutAdvanced("o1", placed, (ReserveStock("o1", items),))
+    given(checkout).when(Observe("o1", OrderPlacedV1(**fields))).then(advanced)
 
 
 def test_an_order_that_is_only_recorded_is_left_alone() -> None:

@@ -1,18 +1,21 @@
 """The log's format as it was written: today's code reads each recorded event, and would write it just so again.
 
 A line of `golden/events.json` is never changed, because logs that hold such lines are never changed either: an event
-that has to look different is a new type, or gets an upcaster. A new event gets a new line here and there.
+that has to look different is a new version, and what it was before gets an upcaster. A new event gets a new line here
+and there.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 from msgspec import Raw, Struct
 
+from bus.blocks import GENESIS, Commit, decoder_of, seal
 from domains.catalogue.messages import ProductDefined, ProductRevised
 from domains.catalogue.product import catalogue
 from domains.inventory.messages import (
@@ -44,6 +47,7 @@ from domains.orders.messages import (
     OrderShipped,
 )
 from domains.orders.order import orders
+from domains.orders.upcasters import OrderPlacedV1
 from domains.payments.messages import (
     PaymentCaptured,
     PaymentDeclined,
@@ -56,7 +60,7 @@ from domains.payments.messages import (
     RequestPayment,
 )
 from domains.payments.payment import payments
-from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, CheckoutStep, checkout
+from domains.processes.checkout import CheckoutAdvanced, CheckoutAdvancedV1, CheckoutInput, CheckoutStep, checkout
 
 GOLDEN = Path(__file__).parent / "golden" / "events.json"
 
@@ -65,7 +69,8 @@ lines = (
     OrderLine("tea", "Chá verde", "drinks", quantity=2, unit_price_cents=1_250, freight_cents=300),
     OrderLine("cup", "Cup", "kitchen", quantity=1, unit_price_cents=800),
 )
-placed = OrderPlaced("o1", "c1", "BRL", lines, 3_300, 300, 3_600, "tok_ok", "orchestrated")
+placed_v1 = OrderPlacedV1("o1", "c1", "BRL", lines, 3_300, 300, 3_600, "tok_ok", "orchestrated")
+placed = OrderPlaced("o1", "c1", "BRL", lines, 3, 3_300, 300, 3_600, "tok_ok", "orchestrated")
 cancelled = OrderCancelled("o1", "changed my mind")
 reserved = StockReserved("o1", items)
 refused = StockRefused("o1", "tea", wanted=2, available=1)
@@ -73,12 +78,35 @@ captured = PaymentCaptured("o1", "ch_1", 3_600)
 declined = PaymentDeclined("o1", "card_declined")
 
 AnyDomain = Domain[Any, Any, Any]
-EXAMPLES: dict[AnyDomain, list[Struct]] = {
-    catalogue: [
+
+
+class Example(NamedTuple):
+    """An event as it was written, and as what it is read."""
+
+    written: Struct
+    read: Struct
+
+
+def today(*events: Struct) -> list[Example]:
+    """What is read as it was written."""
+    return [Example(event, event) for event in events]
+
+
+INPUTS_AND_STEPS: tuple[tuple[CheckoutInput, tuple[CheckoutStep, ...]], ...] = (
+    (placed, (ReserveStock("o1", items),)),
+    (reserved, (ConfirmReservation("o1"), RequestPayment("o1", "BRL", 3_600, "tok_ok"))),
+    (refused, (CancelOrder("o1", "out_of_stock"),)),
+    (captured, (ConfirmPayment("o1", 3_600),)),
+    (declined, (ReleaseStock("o1", items), CancelOrder("o1", "payment_declined"))),
+    (cancelled, (ReleaseStock("o1", items), RefundPayment("o1", "changed my mind"))),
+    (cancelled, ()),
+)
+EXAMPLES: dict[AnyDomain, list[Example]] = {
+    catalogue: today(
         ProductDefined("tea", "Chá verde", "drinks", 1_250, "BRL"),
         ProductRevised("tea", "Chá verde", "drinks", 990, "BRL"),
-    ],
-    inventory: [
+    ),
+    inventory: today(
         ReceiptRecorded("tea", "r1", 10),
         StockReceived("tea", "r1", 10),
         reserved,
@@ -88,31 +116,35 @@ EXAMPLES: dict[AnyDomain, list[Struct]] = {
         ItemReserved("tea", "o1", 2),
         ItemReleased("tea", "o1", 2),
         ItemDispatched("tea", "o1", 2),
-    ],
+    ),
     orders: [
-        placed,
-        OrderReserved("o1"),
-        OrderPaid("o1", 3_600),
-        OrderShipped("o1"),
-        OrderDelivered("o1"),
-        cancelled,
+        Example(placed_v1, placed),
+        *today(
+            OrderReserved("o1"),
+            OrderPaid("o1", 3_600),
+            OrderShipped("o1"),
+            OrderDelivered("o1"),
+            cancelled,
+            placed,
+        ),
     ],
-    payments: [
+    payments: today(
         PaymentRequested("o1", "BRL", 3_600, "tok_ok"),
         captured,
         declined,
         RefundRequested("o1", "ch_1", 3_600, "changed my mind"),
         PaymentRefunded("o1", "re_1", 3_600),
         PaymentRecorded("o1", "BRL", 3_600, (PaymentPart("voucher", 0, 600), PaymentPart("credit_card", 3, 3_000))),
-    ],
+    ),
     checkout: [
-        CheckoutAdvanced("o1", placed, (ReserveStock("o1", items),)),
-        CheckoutAdvanced("o1", reserved, (ConfirmReservation("o1"), RequestPayment("o1", "BRL", 3_600, "tok_ok"))),
-        CheckoutAdvanced("o1", refused, (CancelOrder("o1", "out_of_stock"),)),
-        CheckoutAdvanced("o1", captured, (ConfirmPayment("o1", 3_600),)),
-        CheckoutAdvanced("o1", declined, (ReleaseStock("o1", items), CancelOrder("o1", "payment_declined"))),
-        CheckoutAdvanced("o1", cancelled, (ReleaseStock("o1", items), RefundPayment("o1", "changed my mind"))),
-        CheckoutAdvanced("o1", cancelled, ()),
+        *(
+            Example(
+                CheckoutAdvancedV1("o1", placed_v1 if isinstance(what, OrderPlaced) else what, steps),
+                CheckoutAdvanced("o1", what, steps),
+            )
+            for what, steps in INPUTS_AND_STEPS
+        ),
+        *today(*(CheckoutAdvanced("o1", what, steps) for what, steps in INPUTS_AND_STEPS)),
     ],
 }
 
@@ -126,24 +158,26 @@ def recorded(domain: AnyDomain) -> list[bytes]:
 
 @of_every_domain
 def test_recorded_events_are_read_as_they_were_meant(domain: AnyDomain) -> None:
-    read = [msgspec.json.decode(event, type=Union[domain.events]) for event in recorded(domain)]  # noqa: UP007
-    assert read == EXAMPLES[domain]
+    commit = b'{"id":"c","aggregate":"a","version":1,"events":[' + b",".join(recorded(domain)) + b"]}"
+    (read,) = decoder_of(domain).decode(seal("e", datetime(2026, 11, 21, tzinfo=UTC), GENESIS, [commit])).commits
+    assert read == Commit("c", "a", 1, [example.read for example in EXAMPLES[domain]])
 
 
 @of_every_domain
 def test_events_are_written_as_they_were_recorded(domain: AnyDomain) -> None:
-    assert [msgspec.json.encode(event) for event in EXAMPLES[domain]] == recorded(domain)
+    assert [msgspec.json.encode(example.written) for example in EXAMPLES[domain]] == recorded(domain)
 
 
 @of_every_domain
-def test_every_event_has_an_example(domain: AnyDomain) -> None:
-    assert set(map(type, EXAMPLES[domain])) == set(domain.events)
+def test_every_event_has_an_example_in_every_version(domain: AnyDomain) -> None:
+    older = {upcaster.older for upcaster in domain.upcasters}
+    assert {type(example.written) for example in EXAMPLES[domain]} == {*domain.events, *older}
+    assert {type(example.read) for example in EXAMPLES[domain]} == set(domain.events)
 
 
 def test_every_input_and_step_of_the_checkout_has_an_example() -> None:
-    advances = [event for event in EXAMPLES[checkout] if isinstance(event, CheckoutAdvanced)]
-    assert {type(advanced.input) for advanced in advances} == set(CheckoutInput.__args__)
-    assert {type(step) for advanced in advances for step in advanced.steps} == set(CheckoutStep.__args__)
+    assert {type(what) for what, _ in INPUTS_AND_STEPS} == set(CheckoutInput.__args__)
+    assert {type(step) for _, steps in INPUTS_AND_STEPS for step in steps} == set(CheckoutStep.__args__)
 
 
 def test_the_file_holds_every_domain_and_no_other() -> None:

@@ -30,7 +30,7 @@ lines = (
     OrderLine("cup", "Cup", "kitchen", quantity=1, unit_price_cents=800, freight_cents=50),
 )
 place = PlaceOrder("o1", "c1", "EUR", lines, "tok_slow")
-placed = OrderPlaced("o1", "c1", "EUR", lines, 3_300, 350, 3_650, "tok_slow", "orchestrated")
+placed = OrderPlaced("o1", "c1", "EUR", lines, 3, 3_300, 350, 3_650, "tok_slow", "orchestrated")
 reserved = OrderReserved("o1")
 paid = OrderPaid("o1", 3_650)
 shipped = OrderShipped("o1")
@@ -83,14 +83,14 @@ def test_an_order_must_be_worth_something_besides_its_freight() -> None:
 
 def test_a_gift_beside_a_paid_line_is_fine() -> None:
     given(orders).when(replace(place, lines=(line(1, 0), line(1, 100)))).then(
-        replace(placed, lines=(line(1, 0), line(1, 100)), items_cents=100, freight_cents=0, total_cents=100)
+        replace(placed, lines=(line(1, 0), line(1, 100)), units=2, items_cents=100, freight_cents=0, total_cents=100)
     )
 
 
 def test_an_order_may_be_worth_the_most_that_money_counts() -> None:
     largest = (line(1, CENTS_MAX - 1, 1),)
     given(orders).when(replace(place, lines=largest)).then(
-        replace(placed, lines=largest, items_cents=CENTS_MAX - 1, freight_cents=1, total_cents=CENTS_MAX)
+        replace(placed, lines=largest, units=1, items_cents=CENTS_MAX - 1, freight_cents=1, total_cents=CENTS_MAX)
     )
 
 
@@ -102,7 +102,9 @@ def test_an_order_beyond_that_is_too_large(too_dear: tuple[OrderLine, ...]) -> N
 def test_an_order_may_be_for_the_most_units_that_can_be_counted() -> None:
     most = (line(QUANTITY_MAX - 1, 1), line(1, 1))
     given(orders).when(replace(place, lines=most)).then(
-        replace(placed, lines=most, items_cents=QUANTITY_MAX, freight_cents=0, total_cents=QUANTITY_MAX)
+        replace(
+            placed, lines=most, units=QUANTITY_MAX, items_cents=QUANTITY_MAX, freight_cents=0, total_cents=QUANTITY_MAX
+        )
     )
 
 
@@ -113,14 +115,14 @@ def test_an_order_of_more_units_is_too_large() -> None:
 
 def test_a_record_may_have_lost_its_lines() -> None:
     given(orders).when(replace(place, lines=(), workflow="recorded")).then(
-        replace(placed, lines=(), items_cents=0, freight_cents=0, total_cents=0, workflow="recorded")
+        replace(placed, lines=(), units=0, items_cents=0, freight_cents=0, total_cents=0, workflow="recorded")
     )
 
 
 def test_a_record_may_have_lost_its_prices() -> None:
     free = (line(1, 0, 300),)
     given(orders).when(replace(place, lines=free, workflow="recorded")).then(
-        replace(placed, lines=free, items_cents=0, freight_cents=300, total_cents=300, workflow="recorded")
+        replace(placed, lines=free, units=1, items_cents=0, freight_cents=300, total_cents=300, workflow="recorded")
     )
 
 

@@ -260,6 +260,7 @@ def test_summaries_by_status_and_customer(staff: httpx.Client, shop: Shop, sku: 
         "customer_id": customer_id,
         "status": "paid",
         "currency": "EUR",
+        "units": 1,
         "total_cents": 1_000,
         "version": paid["version"],
         "placed_at": paid["placed_at"],

@@ -160,7 +160,7 @@ def test_grouped_statements_do_what_they_do_one_by_one(projection: Projection) -
 
 def test_a_life_within_a_batch_is_one_row() -> None:
     lines = (OrderLine("sku", "thing", "toys", 1, 100, 0), OrderLine("sku2", "thing", "toys", 1, 100, 0))
-    placed = OrderPlaced("o1", "c1", "EUR", lines, 200, 0, 200, payment_token="tok_ok", workflow="recorded")
+    placed = OrderPlaced("o1", "c1", "EUR", lines, 2, 200, 0, 200, payment_token="tok_ok", workflow="recorded")
     life = [placed, OrderReserved("o1"), OrderPaid("o1", 200), OrderShipped("o1")]
     (summary,) = grouped(order_summary, recorded(life))
     assert [row[2] for row in summary[1]] == ["shipped"]

@@ -24,7 +24,7 @@ LONG_AGO = NOW - timedelta(seconds=2 * STUCK_AFTER_S)
 
 def placed(order_id: str) -> OrderPlaced:
     line = OrderLine("sku", "A thing", "things", quantity=1, unit_price_cents=100)
-    return OrderPlaced(order_id, "c1", "EUR", (line,), 100, 0, 100, "tok_ok", "orchestrated")
+    return OrderPlaced(order_id, "c1", "EUR", (line,), 1, 100, 0, 100, "tok_ok", "orchestrated")
 
 
 def reserved(order_id: str) -> StockReserved:

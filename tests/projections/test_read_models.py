@@ -85,10 +85,21 @@ def fold_order_summary(history: list[Happened]) -> dict[str, Rows]:
     orders: Table = {}
     for e, version, at in history:
         if isinstance(e, OrderPlaced):
-            orders[e.order_id] = [e.order_id, e.customer_id, "placed", e.currency, e.total_cents, version, at, at]
+            units = sum(line.quantity for line in e.lines)
+            orders[e.order_id] = [
+                e.order_id,
+                e.customer_id,
+                "placed",
+                e.currency,
+                units,
+                e.total_cents,
+                version,
+                at,
+                at,
+            ]
         else:
             order = orders[e.order_id]
-            order[2], order[5], order[7] = STATUS[type(e)], version, at
+            order[2], order[6], order[8] = STATUS[type(e)], version, at
     return {"order_summary": rows_of(orders)}
 
 

@@ -1,0 +1,20 @@
+"""Events as whoever asks from outside sees them: in today's version, under the name of their type.
+
+Which version they were written in is the log's own affair.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+
+def shown(value: object) -> object:
+    """An event, or any part of one, as what JSON is made of. `OrderPlaced.2` is called `OrderPlaced`."""
+    if isinstance(value, Struct):
+        fields = {name: shown(getattr(value, name)) for name in value.__struct_fields__}
+        tagged = value.__struct_config__.tag is not None
+        return {"type": type(value).__name__, **fields} if tagged else fields
+    if isinstance(value, list | tuple):
+        return [shown(each) for each in value]
+    return msgspec.to_builtins(value)
