@@ -52,12 +52,17 @@ tally *ARGS: setup
 test *ARGS: setup
     pytest {{ if ARGS == "" { "--numprocesses 2 --dist loadfile" } else { ARGS } }}
 
-# Format, lint, types, import contracts: nothing is changed, everything is checked
+# Format, lint, types, import contracts, messages: nothing is changed, everything is checked
 check: setup
     ruff format --check .
     ruff check .
     mypy
     lint-imports
+    python -m gateway.schemas
+
+# Add new messages and versions to the register, domains/schemas.json
+schemas: setup
+    python -m gateway.schemas --write
 
 # Format and mend what can be mended by itself
 format: setup
