@@ -8,12 +8,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import msgspec
+from msgspec.structs import asdict
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bus.blocks import GENESIS, Commit, decoder_of, hash_of, seal
 from bus.commands import Envelope, decode_frame, digest_of, encode
 from domains.orders.messages import OrderLine, OrderPlaced, PlaceOrder
 from domains.orders.order import orders
+from domains.orders.upcasters import OrderPlacedV1
 
 COMMITS = 1_000
 LINES = tuple(OrderLine(f"sku-{number}", "A product", "a-category", 2, 1_250) for number in range(3))
@@ -27,8 +29,13 @@ def _placed() -> OrderPlaced:
     return event
 
 
-def _block() -> bytes:
-    commit = Commit("id-1", "o1", 1, [_placed()], digest="d" * 32, actor="customer:c1", correlation="o1")
+def _older() -> OrderPlacedV1:
+    fields = {name: value for name, value in asdict(_placed()).items() if name != "units"}
+    return OrderPlacedV1(**fields)
+
+
+def _block(event: OrderPlaced | OrderPlacedV1) -> bytes:
+    commit = Commit("id-1", "o1", 1, [event], digest="d" * 32, actor="customer:c1", correlation="o1")
     return seal("epoch", datetime(2026, 1, 1, tzinfo=UTC), GENESIS, [encode(commit)] * COMMITS)
 
 
@@ -59,8 +66,12 @@ def test_encode_commit(benchmark: BenchmarkFixture) -> None:
 
 
 def test_decode_block_of_a_thousand(benchmark: BenchmarkFixture) -> None:
-    benchmark(decoder_of(orders).decode, _block())
+    benchmark(decoder_of(orders).decode, _block(_placed()))
+
+
+def test_decode_block_of_a_thousand_of_an_older_version(benchmark: BenchmarkFixture) -> None:
+    benchmark(decoder_of(orders).decode, _block(_older()))
 
 
 def test_hash_block_of_a_thousand(benchmark: BenchmarkFixture) -> None:
-    benchmark(hash_of, _block())
+    benchmark(hash_of, _block(_placed()))
