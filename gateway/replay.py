@@ -147,6 +147,9 @@ class _Replayed:
                 where = f"blocks {self._blocks[0].sequence} to {self._blocks[-1].sequence} of {self._name}"
                 told = error.args[0] if isinstance(error, LogDamaged) else f"{type(error).__name__}: {error}"
                 raise ReplayFailed(f"{store.projection.name} at {where}: {told}") from error
+            if store.parked:
+                first = store.queues(limit=1)[0]
+                raise ReplayFailed(f"{store.projection.name} at {self._name}={first.sequence}: {first.error}")
         self._blocks = []
 
     def found(self) -> LogFound:

@@ -156,7 +156,7 @@ def recording(path: Path, *commits: tuple[str, int, Struct]) -> Path:
 
 def test_a_history_that_read_models_or_states_cannot_hold_is_told(tmp_path: Path) -> None:
     twice = recording(tmp_path / "twice.jsonl", ("o1", 1, placed), ("o1", 2, placed))
-    failed(twice, "order_summary at blocks 2 to 3 of orders: IntegrityError: UNIQUE constraint failed")
+    failed(twice, "order_summary at orders=3: IntegrityError: UNIQUE constraint failed")
     gap = recording(tmp_path / "gap.jsonl", ("o1", 1, placed), ("o1", 3, OrderReserved("o1")))
     failed(gap, "o1 goes from version 1 to 3")
 
