@@ -41,7 +41,7 @@ from bus.connection import close, connect
 from bus.jetstream import JetStreamLog
 from domains.inventory.stock import receipt_of
 from gateway import compose
-from gateway.settings import Settings, jwt_secret
+from gateway.settings import Settings, home, jwt_secret
 from gateway.tokens import Tokens
 from gateway.up import started
 
@@ -167,7 +167,7 @@ async def _shop(folder: Path) -> AsyncIterator[_Shop]:
             (await http.post(f"/v1/stock/{SKU}/receipts", json=receipt)).raise_for_status()
         client = await connect(where.nats_url, "bench")
         try:
-            standings = Standings(client)
+            standings = Standings(client, home(settings))
             await standings.start()
             yield _Shop(where.http_url, token, await compose.open_logs(client, settings), standings, folder)
         finally:

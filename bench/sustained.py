@@ -32,7 +32,7 @@ from bus.overlay import OverlaidStates
 from bus.states import States
 from domains.orders.order import Order, orders
 from gateway import compose
-from gateway.settings import Settings
+from gateway.settings import Settings, home
 from projections.aggregate_state import SqliteStateStore
 
 IN_FLIGHT = 1_024
@@ -58,10 +58,10 @@ class _Memory(NamedTuple):
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
     collect_as_workers_do()
     async with embedded() as server:
-        standings = Standings(server.client)
+        standings = Standings(server.client, home(Settings(data_dir=data_folder(server))))
         await standings.start()
         with tally_work("projections", server) as worker:
-            await _until_announced(standings, worker)
+            await until_announced(standings, worker)
             short = result("short", await _short(await server.log("short"), pace))
             told(line(short))
             log = await server.log("orders")
@@ -175,7 +175,8 @@ def _position(standings: Standings) -> int:
     return min(latest.sequence if (latest := standings.latest(name)) else 0 for name in _read_models())
 
 
-async def _until_announced(standings: Standings, worker: Child) -> None:
+async def until_announced(standings: Standings, worker: Child) -> None:
+    """Until a worker keeps all read models of the orders."""
     async with asyncio.timeout(READY_TIMEOUT_S):
         while not all(standings.latest(name) for name in _read_models()):
             worker.check()

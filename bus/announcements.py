@@ -1,7 +1,8 @@
-"""Announcements: where each read model stands, told to whoever listens, so that nobody polls a database for it.
+"""Announcements: where each read model and reactor stands, told to whoever listens, so that nobody polls a database.
 
 Core NATS, at most once: what is missed is said again by the next announcement, at most `REPEAT_S` later. Who begins
-to listen asks, so that it need not wait for that.
+to listen asks, so that it need not wait for that. A read model is a file of one node, so where it stands is told in the
+name of its `home`, and heard there only: another node's may be further on. A reactor is the same for everybody.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ REPEAT_S = 1.0
 BREATH_S = 0.02
 """Between two times that all is said, however many ask."""
 QUESTION = "standings"
+EVERYWHERE = "everywhere"
+"""The home of what is not a node's."""
 WAITERS_MAX = 20_000
 
 log = logging.getLogger(__name__)
@@ -42,8 +45,8 @@ class RebuildProgress(Struct, frozen=True):
 
 
 class Standing(Struct, frozen=True):
-    """Where a read model stands. `head` is the last sequence that its stream was seen to have, `head_age_s` ago
-    (null: never)."""
+    """Where a read model stands, or a reactor, which has no version. `head` is the last sequence that its stream was
+    seen to have, `head_age_s` ago (null: never)."""
 
     name: str
     version: int
@@ -62,8 +65,9 @@ class Standing(Struct, frozen=True):
 
 
 class Announcer:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, home: str = EVERYWHERE) -> None:
         self._client = client
+        self._home = home
         self._asked = asyncio.Event()
 
     async def start(self) -> None:
@@ -84,7 +88,7 @@ class Announcer:
 
     async def announce(self, standing: Standing) -> None:
         try:
-            await self._client.publish(f"standing.{standing.name}", msgspec.json.encode(standing))
+            await self._client.publish(f"standing.{self._home}.{standing.name}", msgspec.json.encode(standing))
         except Error as error:
             log.debug("nobody hears where %s stands: %s", standing.name, error)
 
@@ -94,16 +98,18 @@ class Announcer:
 
 
 class Standings:
-    """The latest announcement of every read model, and a way to wait for a position."""
+    """The latest announcement of every read model of a home and of every reactor, and a way to wait for a position."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, home: str = EVERYWHERE) -> None:
         self._client = client
+        self._homes = {home, EVERYWHERE}
         self._latest: dict[str, tuple[Standing, float]] = {}
         self._waiting: dict[str, set[tuple[int, asyncio.Future[bool]]]] = {}
         self._waiters = 0
 
     async def start(self) -> None:
-        await self._client.subscribe("standing.*", cb=self._heard)
+        for home in self._homes:
+            await self._client.subscribe(f"standing.{home}.*", cb=self._heard)
         await self._client.publish(QUESTION, b"")
 
     def latest(self, name: str) -> Standing | None:

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import NamedTuple, Protocol
 
+EPOCH_SEQUENCE = 1
+"""Of a log's first record, its epoch: there is nothing of it to show."""
 READ_RECORDS_MAX = 256
 """Records in one batch of a reader."""
 

@@ -12,12 +12,14 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from bus import metrics
+from bus.announcements import REPEAT_S, Announcer, Standing
 from bus.blocks import Block, BlockDecoder, Chain, Commit
 from bus.checkpoints import Checkpoints
 from bus.log import Log, LogDamaged
@@ -64,6 +66,8 @@ class ReactorLimits:
     backoff_s: float = 0.05
     backoff_max_s: float = 5.0
     checkpoint_every_s: float = 0.5
+    announce_every_s: float = 0.02
+    """At most; a position that moves after such a time without is told at once."""
 
 
 class Reactor(Generic[Event]):
@@ -77,6 +81,7 @@ class Reactor(Generic[Event]):
         reactions: Mapping[type, Reaction],
         checkpoints: Checkpoints,
         limits: ReactorLimits | None = None,
+        told: Announcer | None = None,
     ) -> None:
         self._name = name
         self._log = log
@@ -84,6 +89,8 @@ class Reactor(Generic[Event]):
         self._reactions = reactions
         self._checkpoints = checkpoints
         self._limits = limits or ReactorLimits()
+        self._told = told
+        self._moved = asyncio.Event()
         self._window = asyncio.Semaphore(self._limits.window_max)
         self._under_way: Counter[int] = Counter()
         self._last_of_key: dict[str, asyncio.Task[None]] = {}
@@ -106,12 +113,15 @@ class Reactor(Generic[Event]):
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_checkpoint())
+                if self._told is not None:
+                    tasks.create_task(self._announce(self._told))
                 await self._retry_parked(tasks)
                 async for batch in self._log.read(self._seen):
                     for record in batch:
                         block = chain.follow(record, self._decode)
                         await self._react(tasks, record.sequence, block)
                         self._seen = record.sequence
+                        self._moved.set()
         except BaseExceptionGroup as troubles:  # The first is what ended it.
             raise troubles.exceptions[0] from None
 
@@ -127,6 +137,17 @@ class Reactor(Generic[Event]):
         while True:
             await asyncio.sleep(self._limits.checkpoint_every_s)
             await self.save()
+
+    async def _announce(self, told: Announcer) -> None:
+        """Say where it stands whenever that moved, and again from time to time."""
+        while True:
+            self._moved.clear()
+            position = self.position
+            await told.announce(Standing(self._name, 0, self._log.name, position, max(position, self._seen)))
+            await asyncio.sleep(self._limits.announce_every_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPEAT_S):
+                    await self._moved.wait()
 
     async def _retry_parked(self, tasks: asyncio.TaskGroup) -> None:
         for sequence, offset in await self._checkpoints.parked(self._name):
@@ -176,6 +197,7 @@ class Reactor(Generic[Event]):
         self._under_way[what.sequence] -= 1
         if not self._under_way[what.sequence]:
             del self._under_way[what.sequence]
+            self._moved.set()
 
     async def _insist(self, what: Occurrence, reaction: Reaction) -> None:
         limits = self._limits

@@ -30,7 +30,7 @@ from gateway.logs import log_to_stderr
 from gateway.problems import handle
 from gateway.running import nats_url
 from gateway.security import Authentication
-from gateway.settings import Settings, from_environment, jwt_secret
+from gateway.settings import Settings, from_environment, home, jwt_secret
 from gateway.tokens import Tokens
 from gateway.writes import Writes
 from projections.reader import Reader
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
         client = await connect(nats_url(settings), "gateway", closed=closed)
         logs = await compose.open_logs(client, settings)
-        standings = Standings(client)
+        standings = Standings(client, home(settings))
         await standings.start()
         reader = Reader(settings.read_models)
         present = Present(client)
@@ -74,7 +74,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         app.state.tokens = tokens = Tokens(jwt_secret(settings))
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
         sender = compose.sender(client, logs, present)
-        app.state.gate = gate = Gate(sender, reader, standings, logs, compose.decoders(), tokens)
+        app.state.gate = gate = Gate(sender, reader, standings, logs, compose.decoders(), tokens, compose.PROCESSES)
         try:
             yield
         finally:

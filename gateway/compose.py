@@ -89,12 +89,23 @@ def routes() -> Sequence[ControllerRouterHandler]:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process manager: its domain, which events of which logs it observes, and the commands in what it records."""
+    """A process manager: its domain, which events of which logs it observes, the commands in what it records, and the
+    domains that those are sent to."""
 
     domain: AnyDomain
     observes: dict[str, tuple[type, ...]]
     wrap: Callable[[object], tuple[str, Struct]]
     steps: Callable[[object], tuple[Struct, ...]]
+    sends_to: tuple[str, ...]
+
+    def intake(self, log: str) -> str:
+        """The name of the reactor that tells it of events."""
+        return f"{self.domain.name}-from-{log}"
+
+    @property
+    def relay(self) -> str:
+        """The name of the reactor that sends its commands."""
+        return f"{self.domain.name}-relay"
 
 
 def _observe_checkout(event: object) -> tuple[str, Struct]:
@@ -117,6 +128,7 @@ PROCESSES: tuple[Process, ...] = (
         },
         wrap=_observe_checkout,
         steps=_checkout_steps,
+        sends_to=("inventory", "orders", "payments"),
     ),
 )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Annotated
 
@@ -17,11 +18,13 @@ from msgspec import Raw, Struct
 
 from bus.announcements import Standings
 from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
-from bus.log import Log, LogUnreachable
+from bus.log import EPOCH_SEQUENCE, Log, LogUnreachable
 from bus.sender import Sender
 from domains.kernel import ID_PATTERN
 from gateway.catalogue import Catalogue
 from gateway.changes import Changes
+from gateway.compose import Process
+from gateway.consequences import Consequences
 from gateway.outcomes import Outcomes, Undecided, asked_now, sealed
 from gateway.problems import Problem, refused, unavailable
 from gateway.tokens import Principal, Tokens
@@ -37,8 +40,8 @@ ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18})?"')
 POSITION_PATTERN = re.compile(r"([a-z_]{1,64})=(\d{1,18})")
 WAITS_PATTERN = re.compile(r"wait=(\d{1,5}(?:\.\d{1,3})?)")
 POSITIONS_MAX = 16
-EPOCH_SEQUENCE = 1
-"""Of a log's first record, its epoch: there is nothing of it to show."""
+
+log = logging.getLogger(__name__)
 
 AnyRequest = Request[Principal, None, State]
 PathId = Annotated[str, Parameter(pattern=ID_PATTERN, max_length=64)]
@@ -79,6 +82,7 @@ class Gate:
         logs: Mapping[str, Log],
         decoders: Mapping[str, Decoder],
         tokens: Tokens,
+        processes: Sequence[Process],
     ) -> None:
         self._tokens = tokens
         self.sender = sender
@@ -89,6 +93,7 @@ class Gate:
         self.outcomes = Outcomes(self.history, logs, decoders, self.reached)
         self.changes = Changes(standings, reader)
         self.catalogue = Catalogue(reader, standings)
+        self._consequences = Consequences(processes, logs, standings, self.reached)
         self._running: set[str] = set()
 
     def key(self, request: AnyRequest) -> Key:
@@ -145,6 +150,8 @@ class Gate:
     async def fresh(self, request: AnyRequest, *models: Projection) -> dict[str, str]:
         """Wait until these read models show what `Min-Position` asks for. Headers to add: a warning when stale.
 
+        A position of a log that feeds none of them asks for what the processes did upon it (`Consequences`).
+
         Raises `Problem` 503 `position_not_reached` unless the client takes a stale answer.
         """
         wanted = positions(request.headers.get("Min-Position", ""))
@@ -156,9 +163,20 @@ class Gate:
         prefer = request.headers.get("Prefer", "")
         waits = WAITS_PATTERN.search(prefer)
         wait_s = min(float(waits[1]), WAIT_MAX_S) if waits else WAIT_S
-        reached = await asyncio.gather(
-            *(self.reached(model, wanted[model.stream], wait_s) for model in models if model.stream in wanted)
-        )
+        elsewhere = wanted.keys() - {model.stream for model in models}
+        try:
+            reached = await asyncio.gather(
+                *(self.reached(model, wanted[model.stream], wait_s) for model in models if model.stream in wanted),
+                *(
+                    self._consequences.shown(domain, wanted[domain], model, wait_s)
+                    for domain in elsewhere
+                    if wanted[domain] > EPOCH_SEQUENCE
+                    for model in models
+                ),
+            )
+        except LogUnreachable as error:
+            log.info("what %s led to cannot be told: %s", request.headers["Min-Position"], error)
+            reached = [False]
         if all(reached):
             return {}
         if "handling=stale" in prefer:

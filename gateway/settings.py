@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -136,19 +137,26 @@ def claim(folder: Path) -> None:
 
 def secret(folder: Path, name: str) -> str:
     """A secret of this data folder, made at its first use and readable by its owner only."""
+    return _kept(folder, name, secrets.token_urlsafe(48))
+
+
+def home(settings: Settings) -> str:
+    """The name of this data folder among all that share a broker: the read models in it are told apart by that."""
+    return _kept(settings.data_dir, "home", secrets.token_hex(8))
+
+
+def _kept(folder: Path, name: str, made: str) -> str:
+    """What a file of this data folder holds, or, at its first use, what was made for it."""
     path = folder / name
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
+    if not path.exists():
         claim(folder)
-    made = secrets.token_urlsafe(48)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()  # Another process was first.
-    with os.fdopen(handle, "w") as file:
-        file.write(made + "\n")
-    return made
+        fresh = folder / f"{name}.{os.getpid()}"
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(made + "\n")
+        with suppress(FileExistsError):  # Another process was first.
+            os.link(fresh, path)
+        fresh.unlink()
+    return path.read_text().strip()
 
 
 def jwt_secret(settings: Settings) -> str:

@@ -21,7 +21,7 @@ from gateway import compose
 from gateway.effects import payments
 from gateway.engines import run_engines
 from gateway.running import WorkerFailed, check_broker, nats_url
-from gateway.settings import Settings
+from gateway.settings import Settings, home
 from projections.mending import DISCARD, PARKED, REDRIVE, Mending
 from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
 
@@ -78,7 +78,7 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
 
 async def run_projections(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
     """Keep every read model up to date, until cancelled."""
-    announcer = Announcer(client)
+    announcer = Announcer(client, home(settings))
     await announcer.start()
     worker = ProjectionWorker(announcer, logs, compose.decoders(), compose.PROJECTIONS, settings.read_models)
     mending = Mending(worker.feeds)
@@ -99,6 +99,7 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
     checkpoints = await Checkpoints.open(settings.data_dir / "reactors.db")
     if not settings.provider_url:
         log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")
+    announcer = Announcer(client)
     async with payments.client(settings.provider_url or NOWHERE) as http:
         reactors: list[Reactor[object]] = []
         for process in compose.PROCESSES:
@@ -106,11 +107,10 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
             for stream, events in process.observes.items():
                 reaction = observe(sender, process.wrap)
                 reactions = dict.fromkeys(events, reaction)
-                reactors.append(
-                    Reactor(f"{name}-from-{stream}", logs[stream], decoders[stream], reactions, checkpoints)
-                )
+                intake = process.intake(stream)
+                reactors.append(Reactor(intake, logs[stream], decoders[stream], reactions, checkpoints, told=announcer))
             relaying = dict.fromkeys(process.domain.events, relay(sender, process.steps, name))
-            reactors.append(Reactor(f"{name}-relay", logs[name], decoders[name], relaying, checkpoints))
+            reactors.append(Reactor(process.relay, logs[name], decoders[name], relaying, checkpoints, told=announcer))
         effects = payments.PaymentEffects(http, sender)
         reactors.append(
             Reactor("payment-effects", logs["payments"], decoders["payments"], effects.reactions, checkpoints)

@@ -20,7 +20,7 @@ from gateway.importing.folder import ImportResult, import_records
 from gateway.importing.olist import FolderUnusable, Records, read_folder
 from gateway.importing.report import as_json, render
 from gateway.importing.run import ImportFailed, OnProgress
-from gateway.settings import Settings, from_environment
+from gateway.settings import Settings, from_environment, home
 from gateway.up import system
 from projections.reader import Reader
 
@@ -67,7 +67,7 @@ async def _import(settings: Settings, records: Records) -> ImportResult:
         client = await connect(where.nats_url, "import")
         reader = Reader(settings.read_models)
         try:
-            standings = Standings(client)
+            standings = Standings(client, home(settings))
             await standings.start()
             with _progress() as told:
                 sender = compose.sender(client, await compose.open_logs(client, settings))

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from bus.announcements import Standings
 from bus.connection import close, connect
+from bus.log import EPOCH_SEQUENCE
 from gateway import compose
 from gateway.cli.tables import show
-from gateway.gate import EPOCH_SEQUENCE
 from gateway.orders import moment_of, up_to
 from gateway.problems import Problem
 from gateway.routes.order_changes import TimelineCommit, timeline_commit
-from gateway.settings import Settings, from_environment
+from gateway.settings import Settings, from_environment, home
 from gateway.up import system
 from projections.commit_index import commit_index
 from projections.history import History
@@ -98,7 +98,7 @@ async def _history(settings: Settings, *names: str) -> AsyncIterator[History]:
         client = await connect(where.nats_url, "tally")
         stack.push_async_callback(close, client)
         logs = await compose.open_logs(client, settings)
-        standings = Standings(client)
+        standings = Standings(client, home(settings))
         await standings.start()
         for name in names:
             index = commit_index(name).name

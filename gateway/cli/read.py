@@ -19,7 +19,7 @@ from domains.kernel import ID_PATTERN
 from gateway import compose
 from gateway.cli.tables import show
 from gateway.events import shown
-from gateway.settings import Settings, from_environment, jwt_secret
+from gateway.settings import Settings, from_environment, home, jwt_secret
 from gateway.tokens import RANKS, Role, Tokens
 from gateway.up import system
 
@@ -68,7 +68,7 @@ def _lag(standing: Standing) -> str:
 
 async def _standings(settings: Settings) -> list[Standing]:
     async with system(settings) as where, connected(where.nats_url) as client:
-        standings = Standings(client)
+        standings = Standings(client, home(settings))
         await standings.start()
         for projection in compose.PROJECTIONS:
             await standings.wait(projection.name, 0, HEARD_WITHIN_S)

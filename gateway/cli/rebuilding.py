@@ -14,7 +14,7 @@ from bus.announcements import RebuildProgress, Standings
 from bus.control import ask
 from gateway import compose
 from gateway.cli.read import connected
-from gateway.settings import Settings, from_environment
+from gateway.settings import Settings, from_environment, home
 from gateway.up import system
 from projections.worker import ALL, REBUILD, ROLL_BACK
 
@@ -51,7 +51,7 @@ async def _change(
     settings: Settings, verb: str, names: Sequence[str], parameters: dict[str, str], as_json: bool
 ) -> int:
     async with system(settings) as where, connected(where.nats_url) as client:
-        standings = Standings(client)
+        standings = Standings(client, home(settings))
         await standings.start()
         reply = await ask(client, verb, **parameters)
         if reply.code:

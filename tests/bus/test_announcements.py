@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from nats.aio.client import Client
 
-from bus.announcements import Announcer, RebuildProgress, Standing, Standings
+from bus.announcements import EVERYWHERE, Announcer, RebuildProgress, Standing, Standings
 from tests.bus.waiting import PATIENCE_S, until
 
 
@@ -75,7 +75,7 @@ async def test_there_is_a_bound_on_who_waits(
 async def test_an_announcement_that_makes_no_sense_is_passed_over(
     client: Client, standings: Standings, unique: str
 ) -> None:
-    await client.publish(f"standing.{unique}", b"nonsense")
+    await client.publish(f"standing.{EVERYWHERE}.{unique}", b"nonsense")
     await Announcer(client).announce(standing(unique, 4))
     await until(lambda: standings.latest(unique))
 
@@ -97,3 +97,15 @@ async def test_who_begins_to_listen_asks_and_is_told_at_once(client: Client, uni
     assert await listening.wait(unique, 4, PATIENCE_S)
     await telling
     assert not announcer.question.is_set()
+
+
+async def test_a_read_model_of_another_node_is_not_taken_for_ours(client: Client, unique: str) -> None:
+    """Its file may be further on than ours; what is everybody's is heard by all."""
+    ours = Standings(client, f"{unique}-ours")
+    await ours.start()
+    await Announcer(client, f"{unique}-ours").announce(standing(unique, 4))
+    await Announcer(client, f"{unique}-theirs").announce(standing(unique, 9))
+    await Announcer(client).announce(standing(f"{unique}-reactor", 5))
+    await until(lambda: ours.latest(unique) and ours.latest(f"{unique}-reactor"))
+    heard = [ours.latest(name) for name in (unique, f"{unique}-reactor")]
+    assert [one.sequence for one in heard if one] == [4, 5]

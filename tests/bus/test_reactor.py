@@ -9,13 +9,15 @@ from pathlib import Path
 
 import aiosqlite
 import pytest
+from nats.aio.client import Client
 
+from bus.announcements import Announcer, Standings
 from bus.blocks import decoder_of, hash_of, seal
 from bus.checkpoints import Checkpoints
 from bus.log import LogDamaged, MemoryLog
 from bus.reactor import Again, Occurrence, Reaction, Reactor, ReactorLimits
 from tests.bus.counter import Added, CounterEvent, Scribbled, counters
-from tests.bus.waiting import turns, until
+from tests.bus.waiting import PATIENCE_S, turns, until
 from tests.bus.written import AT, Written
 
 QUICK = ReactorLimits(backoff_s=0.0, checkpoint_every_s=0.005)
@@ -114,6 +116,27 @@ async def test_reactions_of_one_key_come_in_order_and_other_keys_go_on_meanwhile
         await until(lambda: reactor.position == 6)
     assert [name for key, name in reacted.tried if key == "slow"] == [f"counters-{n}-0" for n in range(2, 7)]
     assert [name for key, name in reacted.tried if key == "fast"] == [f"counters-{n}-1" for n in range(2, 7)]
+
+
+async def test_it_says_where_it_stands_as_soon_as_that_moves(
+    written: Written, checkpoints: Checkpoints, client: Client, unique: str
+) -> None:
+    standings = Standings(client)
+    await standings.start()
+    reacted = Reacted()
+    reacted.gates["slow"] = asyncio.Event()
+    reactor = Reactor(
+        unique, written.log, decoder_of(counters()), {Added: reacted}, checkpoints, QUICK, told=Announcer(client)
+    )
+    async with running(reactor):
+        await written.block(("fast", [Added("fast", 1)]))
+        assert await standings.wait(unique, 2, PATIENCE_S)
+        await written.block(("slow", [Added("slow", 1)]))
+        await written.block(("fast", [Added("fast", 1)]))
+        await until(lambda: (told := standings.latest(unique)) and told.head == 4)
+        assert not await standings.wait(unique, 3, 0.0)
+        reacted.gates["slow"].set()
+        assert await standings.wait(unique, 4, PATIENCE_S)
 
 
 async def test_the_checkpoint_passes_only_what_is_done(written: Written, checkpoints: Checkpoints) -> None:

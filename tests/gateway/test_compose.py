@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import logging
+from typing import get_args
 
 import pytest
 
 from bus.broker import EmbeddedBroker
 from bus.connection import close, connect
+from domains.processes.checkout import CheckoutStep
 from gateway import compose
 from gateway.settings import Settings, SettingsError
+
+
+def test_a_process_names_every_domain_that_its_commands_go_to() -> None:
+    (process,) = compose.PROCESSES
+    owners = compose.owners()
+    assert {owners[command] for command in get_args(CheckoutStep)} == set(process.sends_to)
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,25 @@ def test_a_stale_answer_is_given_to_who_takes_one_and_says_so(staff: httpx.Clien
     assert answer.json()["order_id"] == order_id
 
 
-def test_positions_of_other_logs_are_not_waited_for(staff: httpx.Client) -> None:
+def test_the_stock_page_waits_for_what_an_order_reserves(shop: Shop, staff: httpx.Client) -> None:
+    """The order's position is of another log; where its reservation lies nobody knows when it is answered."""
+    sku = shop.product(units=40)
+    for number in range(1, 21):
+        placed = staff.post("/v1/orders", json=order_of(sku, 2))
+        headers = {"Min-Position": placed.headers["Position"], "Prefer": "wait=30"}
+        level = staff.get(f"/v1/stock/{sku}", headers=headers)
+        assert (level.status_code, level.json()["reserved"]) == (200, 2 * number)
+
+
+def test_what_an_order_reserves_may_not_come_in_time(shop: Shop, staff: httpx.Client) -> None:
+    sku = shop.product(units=1)
+    headers = {"Min-Position": "orders=999999999", "Prefer": "wait=0.1"}
+    problem(staff.get(f"/v1/stock/{sku}", headers=headers), 503, "position_not_reached")
+    stale = staff.get(f"/v1/stock/{sku}", headers={**headers, "Prefer": "wait=0.1, handling=stale"})
+    assert (stale.status_code, stale.headers["Warning"]) == (200, '110 - "Response is Stale"')
+
+
+def test_positions_that_lead_to_nothing_here_are_not_waited_for(staff: httpx.Client) -> None:
     answer = staff.get("/v1/orders", headers={"Min-Position": "catalogue=999999999, checkout=999999999"})
     assert (answer.status_code, "Warning" in answer.headers) == (200, False)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import MARKER, Settings, SettingsError, claim, from_environment, jwt_secret, secret
+from gateway.settings import MARKER, Settings, SettingsError, claim, from_environment, home, jwt_secret, secret
 
 
 def test_without_an_environment_the_defaults_hold() -> None:
@@ -121,3 +121,9 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(SettingsError, match="not a folder"):
         claim(tmp_path / "data")
+
+
+def test_a_data_folder_has_a_name_of_its_own_and_keeps_it(tmp_path: Path) -> None:
+    here, there = (Settings(data_dir=tmp_path / name) for name in ("here", "there"))
+    assert home(here) == home(here) != home(there)
+    assert {path.name for path in here.data_dir.iterdir()} == {MARKER, "home"}

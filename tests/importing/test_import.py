@@ -29,7 +29,7 @@ from gateway.importing.olist import FolderUnusable, read_folder
 from gateway.importing.plan import Life, Step, lives_of, plan
 from gateway.importing.report import as_json, render
 from gateway.importing.run import ImportFailed, Patience, Refusal, run
-from gateway.settings import Settings
+from gateway.settings import Settings, home
 from gateway.work import run_projections
 from projections.reader import Reader
 from tests.bus.waiting import PATIENCE_S
@@ -42,11 +42,13 @@ HASTY = Patience(give_up_after_s=0.2, backoff_s=0.01, backoff_max_s=0.05)
 class System:
     """A broker, engines and read models of a test's own."""
 
-    def __init__(self, broker: EmbeddedBroker, client: Client, logs: dict[str, JetStreamLog]) -> None:
+    def __init__(
+        self, broker: EmbeddedBroker, client: Client, logs: dict[str, JetStreamLog], settings: Settings
+    ) -> None:
         self.broker = broker
         self.logs = logs
         self.sender: Sender = compose.sender(client, logs)
-        self.standings = Standings(client)
+        self.standings = Standings(client, home(settings))
 
     async def heads(self) -> dict[str, int]:
         return {name: await log.head() for name, log in self.logs.items()}
@@ -54,14 +56,14 @@ class System:
 
 @pytest.fixture
 async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
-    reader = Reader(Settings(data_dir=tmp_path).read_models)
+    reader = Reader(Settings(data_dir=tmp_path / "system").read_models)
     yield reader
     await reader.close()
 
 
 @pytest.fixture
 async def system(own_broker: EmbeddedBroker, tmp_path: Path) -> AsyncIterator[System]:
-    settings = Settings(data_dir=tmp_path)
+    settings = Settings(data_dir=tmp_path / "system")
     async with AsyncExitStack() as stack:
         clients: list[Client] = []
         for name in ("workers", "import"):
@@ -70,7 +72,7 @@ async def system(own_broker: EmbeddedBroker, tmp_path: Path) -> AsyncIterator[Sy
         logs = await compose.open_logs(clients[0], settings)
         engines = await serving(clients[0], logs, settings)
         projections = asyncio.create_task(run_projections(clients[0], logs, settings))
-        running = System(own_broker, clients[1], logs)
+        running = System(own_broker, clients[1], logs, settings)
         await running.standings.start()
         yield running
         for task in (projections, engines):
@@ -227,11 +229,11 @@ async def test_read_models_that_stand_still(own_broker: EmbeddedBroker, reader: 
     async with AsyncExitStack() as stack:
         client = await connect(own_broker.url, "all")
         stack.push_async_callback(close, client)
-        settings = Settings(data_dir=tmp_path)
+        settings = Settings(data_dir=tmp_path / "system")
         logs = await compose.open_logs(client, settings)
         engines = await serving(client, logs, settings)
         stack.callback(engines.cancel)
-        standings = Standings(client)
+        standings = Standings(client, home(settings))
         await standings.start()
         with pytest.raises(ImportFailed, match="all is sent, but the read model products stays at 0 of 2"):
             await import_records(
