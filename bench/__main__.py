@@ -14,7 +14,24 @@ import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
-from bench import append, cold, cold_start, hot, in_flight, many, over_http, over_nats, sustained, sync_modes
+from bench import (
+    append,
+    cold,
+    cold_start,
+    hot,
+    in_flight,
+    lag,
+    length,
+    many,
+    meanwhile,
+    over_http,
+    over_nats,
+    query,
+    rebuild,
+    replay,
+    sustained,
+    sync_modes,
+)
 from bench.plot import plots
 from bench.report import Report
 from bench.rounds import FULL, QUICK, BenchmarkFailed
@@ -31,6 +48,12 @@ BENCHMARKS = {
     "cold": cold.run,
     "many": many.run,
     "sustained": sustained.run,
+    "replay": replay.run,
+    "rebuild": rebuild.run,
+    "length": length.run,
+    "meanwhile": meanwhile.run,
+    "query": query.run,
+    "lag": lag.run,
 }
 
 

@@ -13,47 +13,12 @@ Budgets: those of the parts.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from functools import partial
-
-import msgspec
-from msgspec.structs import replace
-
-from bench.report import Report, merged
-from bench.rounds import BenchmarkFailed, Pace, Told
-from bus.lifetime import die_with_parent
+from bench.parts import run_parts
+from bench.report import Report
+from bench.rounds import Pace, Told
 
 PARTS = ("in_flight", "hot", "nats", "http", "sync", "start", "cold", "many", "sustained")
 
 
-class PartFailed(BenchmarkFailed):
-    """A part ended without a report."""
-
-
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
-    reports: list[Report] = []
-    failed: list[str] = []
-    for name in PARTS:
-        try:
-            reports.append(await _part(name, quick, told))
-        except PartFailed as error:
-            failed.append(str(error))
-    if not reports:
-        raise PartFailed("; ".join(failed))
-    return replace(merged("append", reports), failed=failed)
-
-
-async def _part(name: str, quick: bool, told: Told) -> Report:
-    """Its progress goes to our standard error; its exit code only says whether its budgets hold."""
-    told(f"-- {name}")
-    command = [sys.executable, "-m", "bench", name, "--json", *(["--quick"] if quick else [])]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, preexec_fn=partial(die_with_parent, os.getpid())
-    )
-    said, _ = await process.communicate()
-    try:
-        return msgspec.json.decode(said, type=Report)
-    except msgspec.DecodeError as error:
-        raise PartFailed(f"{name} ended with {process.returncode} and without a report") from error
+    return await run_parts("append", PARTS, quick=quick, told=told)

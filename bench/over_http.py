@@ -16,8 +16,6 @@ Budgets: both >= 0.65x http_static at 256 connections and >= 0.4x at 32.
 from __future__ import annotations
 
 import asyncio
-import socket
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,15 +26,13 @@ import httpx
 from msgspec.structs import replace
 
 from bench import wrk
-from bench.children import child
 from bench.load import new_tag
 from bench.report import Report, Result, budget, environment, line, point, rates, ratio, result
 from bench.rounds import Pace, Round, Told, Way, take_turns
 from bench.server import ALWAYS
-from bench.static_route import PATH
+from bench.static_route import PATH, static_server
 from bench.stored import aggregates, expect
 from bus.announcements import Standings
-from bus.broker import free_port
 from bus.connection import close, connect
 from bus.jetstream import JetStreamLog
 from domains.inventory.stock import receipt_of
@@ -62,7 +58,8 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
         if not wrk.installed():
             told("skipped: HTTP: wrk is not installed")
             return Report("http", machine, [], skipped=["HTTP: wrk is not installed"], quick=quick)
-        async with _static(folder) as static, _shop(folder) as shop:
+        async with static_server(folder) as static_url, _shop(folder) as shop:
+            static = wrk.Target(static_url, PATH, '{"order_id": "%s"}')
             results = await _measure(static, shop, replace(pace, rounds=1) if quick else pace, told, whole=not quick)
     skipped = ["HTTP at 32 connections, and orders over HTTP: not in a quick run"] if quick else []
     return _report(Report("http", machine, results, skipped=skipped, quick=quick))
@@ -172,22 +169,3 @@ async def _shop(folder: Path) -> AsyncIterator[_Shop]:
             yield _Shop(where.http_url, token, await compose.open_logs(client, settings), standings, folder)
         finally:
             await close(client)
-
-
-@asynccontextmanager
-async def _static(folder: Path) -> AsyncIterator[wrk.Target]:
-    port = free_port()
-    with child("static", [sys.executable, "-m", "bench.static_route", str(port)], folder) as process:
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            while not _listens(port):
-                process.check()
-                await asyncio.sleep(0.1)
-        url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient() as http:
-            (await http.post(url + PATH, json={"order_id": "o-1"})).raise_for_status()
-        yield wrk.Target(url, PATH, '{"order_id": "%s"}')
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,6 +1,7 @@
-"""Curves as SVG, written by hand: rates and times by how much is in flight, both axes logarithmic.
+"""Drawings as SVG, written by hand: curves by how much is in flight, both axes logarithmic, and bars.
 
-Knows nothing of a particular benchmark: whatever results are points of a way's curve are drawn, a colour a way.
+Knows nothing of a particular benchmark: whatever results are points of a way's curve are drawn, a colour a way; and
+whatever a report asks to be drawn as bars.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ LEFT, TOP, BOTTOM, GAP = 84, 74, 52, 76
 LABELS = 190
 """Room at the right for the names of the ways."""
 LABEL_HEIGHT = 15
+BAR_HEIGHT = 30
 
 
 class Curve(NamedTuple):
@@ -35,15 +37,20 @@ class Panel(NamedTuple):
 
 
 def plots(report: Report) -> dict[str, str]:
-    """Drawings by name; none where no way has been measured at two points."""
+    """Drawings by name: the bars that the report asks for, and curves where a way has been measured at two points."""
+    about = _about(report.environment)
+    by_name = {each.name: each for each in report.results}
+    drawn = {
+        one.name: draw_bars(one.title, about, [(name, float(getattr(by_name[name], one.value))) for name in one.of])
+        for one in report.bars
+    }
     if not any(len(curve.points) > 1 for curve in _curves(report.results, lambda each: each.rate_per_s)):
-        return {}
+        return drawn
 
     def curves(value: Callable[[Result], float]) -> list[Curve]:
         return _curves(report.results, value)
 
-    about = _about(report.environment)
-    return {
+    return drawn | {
         "rate": draw("Durable appends a second", about, [Panel("", curves(lambda each: each.rate_per_s))]),
         "latency": draw(
             "Milliseconds from command to acknowledgement",
@@ -56,6 +63,27 @@ def plots(report: Report) -> dict[str, str]:
     }
 
 
+def draw_bars(title: str, about: str, values: Sequence[tuple[str, float]], width: int = 470) -> str:
+    """Named values below each other, as long as they are large."""
+    longest = max((value for _, value in values), default=0.0) or 1.0
+    height = TOP + BAR_HEIGHT * len(values) + GAP // 2
+    parts = [
+        *_head(LABELS + width + LABELS, height),
+        _text(GAP // 4, 26, title, size=17, weight="600"),
+        _text(GAP // 4, 45, about, size=11, colour=FAINT),
+    ]
+    for index, (name, value) in enumerate(values):
+        y, length = TOP + BAR_HEIGHT * index, round(value / longest * width, 1)
+        said = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
+        parts += [
+            f"<rect data-bar='{escape(name, quote=True)}' x='{LABELS}' y='{y}' width='{length}' "
+            f"height='{BAR_HEIGHT - 8}' fill='{_colour(index)}'/>",
+            _text(LABELS - 9, y + BAR_HEIGHT // 2, name.replace("_", " "), anchor="end"),
+            _text(LABELS + length + 9, y + BAR_HEIGHT // 2, said),
+        ]
+    return "\n".join([*parts, "</svg>", ""])
+
+
 def draw(title: str, about: str, panels: Sequence[Panel], width: int = 470, height: int = 380) -> str:
     """Panels side by side on the same scales, each `width` x `height`, the ways named beside the last."""
     points = [point for panel in panels for curve in panel.curves for point in curve.points]
@@ -65,9 +93,7 @@ def draw(title: str, about: str, panels: Sequence[Panel], width: int = 470, heig
     whole_width = LEFT + len(panels) * width + (len(panels) - 1) * GAP + LABELS
     whole_height = TOP + height + BOTTOM
     parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {whole_width} {whole_height}' "
-        f"width='{whole_width}' height='{whole_height}' {FONT}>",
-        "<rect width='100%' height='100%' fill='white'/>",
+        *_head(whole_width, whole_height),
         _text(LEFT, 26, title, size=17, weight="600"),
         _text(LEFT, 45, about, size=11, colour=FAINT),
     ]
@@ -108,6 +134,14 @@ def _curves(results: Sequence[Result], value: Callable[[Result], float]) -> list
     return [
         Curve(way, sorted((each.in_flight, value(each)) for each in results if each.way == way and value(each) > 0))
         for way in ways
+    ]
+
+
+def _head(width: int, height: int) -> list[str]:
+    return [
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' "
+        f"width='{width}' height='{height}' {FONT}>",
+        "<rect width='100%' height='100%' fill='white'/>",
     ]
 
 

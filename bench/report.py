@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -59,6 +60,15 @@ class Budget(Struct, frozen=True):
     at_most: bool = False
 
 
+class Bars(Struct, frozen=True):
+    """A drawing of some results, a bar each. `value` is the field of a `Result` that is drawn."""
+
+    name: str
+    title: str
+    value: Literal["rate_per_s", "p50_ms", "p99_ms"]
+    of: list[str]
+
+
 class Report(Struct, frozen=True):
     """`figures` are single numbers with their unit in the name; `skipped` says what was not measured, and why;
     `failed` what was to be measured and could not be."""
@@ -72,6 +82,7 @@ class Report(Struct, frozen=True):
     skipped: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     quick: bool = False
+    bars: list[Bars] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
@@ -148,6 +159,7 @@ def merged(what: str, reports: Sequence[Report]) -> Report:
         figures={name: value for report in reports for name, value in report.figures.items()},
         skipped=[reason for report in reports for reason in report.skipped],
         quick=reports[0].quick,
+        bars=[bars for report in reports for bars in report.bars],
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +46,27 @@ class Server:
 @asynccontextmanager
 async def embedded(sync: str = ALWAYS) -> AsyncIterator[Server]:
     with _folder() as folder:
-        settings = BrokerSettings(folder / "broker", free_port(), uuid4().hex, sync=sync)
-        with EmbeddedBroker(settings) as broker:
-            async with _connected(broker.url) as client:
-                pids = (broker.pid,)
-                yield Server(broker.url, settings.system_url, client, folder, environment(sync, folder), pids)
+        async with _embedded(folder, sync) as server:
+            yield server
+
+
+@asynccontextmanager
+async def filled(fill: Callable[[Server], Awaitable[None]]) -> AsyncIterator[Server]:
+    """One whose logs are there already: written by `fill` on a server that syncs lazily, to be done soon."""
+    with _folder() as folder:
+        async with _embedded(folder, LAZY) as server:
+            await fill(server)
+        async with _embedded(folder, ALWAYS) as server:
+            yield server
+
+
+@asynccontextmanager
+async def _embedded(folder: Path, sync: str) -> AsyncIterator[Server]:
+    settings = BrokerSettings(folder / "broker", free_port(), uuid4().hex, sync=sync)
+    with EmbeddedBroker(settings) as broker:
+        async with _connected(broker.url) as client:
+            pids = (broker.pid,)
+            yield Server(broker.url, settings.system_url, client, folder, environment(sync, folder), pids)
 
 
 @asynccontextmanager

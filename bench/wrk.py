@@ -1,4 +1,4 @@
-"""The load over HTTP: wrk, with a fresh body a request, counting every answer that was not a success."""
+"""The load over HTTP: wrk, with a fresh body or path a request, counting every answer that was not a success."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msgspec import Struct
 from bench.rounds import BenchmarkFailed, Round
 
 ANSWER_TIMEOUT_S = 10
-SCRIPT = """
+POST = """
 local tag, number = "", 0
 local headers = {["Content-Type"] = "application/json"}
 
@@ -27,7 +27,24 @@ function request()
   number = number + 1
   return wrk.format("POST", path, headers, string.format(template, string.format("%s%08x", tag, number)))
 end
+"""
+GET = """
+local headers = {}
 
+function init(arguments)
+  path, ids, pause_ms = arguments[1], tonumber(arguments[2]), tonumber(arguments[3])
+  if arguments[4] then headers["Authorization"] = "Bearer " .. arguments[4] end
+end
+
+function request()
+  return wrk.format("GET", string.format(path, math.random(0, ids - 1)), headers)
+end
+
+function delay()
+  return pause_ms
+end
+"""
+DONE = """
 function done(summary, latency, requests)
   local buckets = {}
   for index = 1, #latency do
@@ -65,22 +82,48 @@ class Target(Struct, frozen=True):
     token: str = ""
 
 
+class Page(Struct, frozen=True):
+    """What is asked for. `path` may hold one format as C has it, for a number below `ids`: one by chance a request."""
+
+    url: str
+    path: str
+    ids: int = 1
+    token: str = ""
+
+
 def installed() -> bool:
     return which("wrk") is not None
 
 
 async def post(target: Target, tag: str, connections: int, seconds: float, folder: Path) -> Round:
     """Raises `NotAllAnswered` unless every answer was below 400; the ids of the bodies begin with `tag`."""
-    script = folder / "load.lua"
-    script.write_text(SCRIPT)
+    arguments = [tag, target.path, target.body]
+    return await _run(POST, target.url, arguments, target.token, connections, seconds, folder)
+
+
+async def get(page: Page, connections: int, seconds: float, folder: Path, pause_ms: int = 0) -> Round:
+    """The same; each connection pauses so long before each request."""
+    script = GET if pause_ms else GET.partition("function delay")[0]  # Even a pause of nothing costs wrk a timer.
+    arguments = [page.path, str(page.ids), str(pause_ms)]
+    return await _run(script, page.url, arguments, page.token, connections, seconds, folder)
+
+
+async def _run(
+    script: str, url: str, arguments: list[str], token: str, connections: int, seconds: float, folder: Path
+) -> Round:
+    load = folder / "load.lua"
+    load.write_text(script + DONE)
     whole_s = max(1, round(seconds))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{whole_s}s", f"--timeout={ANSWER_TIMEOUT_S}s", "-s", str(script)]
-    arguments = [tag, target.path, target.body, *([target.token] if target.token else [])]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{whole_s}s", f"--timeout={ANSWER_TIMEOUT_S}s", "-s", str(load)]
     ran = await asyncio.to_thread(
-        subprocess.run, [*command, target.url, "--", *arguments], capture_output=True, text=True, check=True
+        subprocess.run,
+        [*command, url, "--", *arguments, *([token] if token else [])],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     summary = msgspec.json.decode(ran.stdout[ran.stdout.index('{"requests"') :], type=_Summary)
     if summary.failed or not summary.requests:
-        raise NotAllAnswered(f"{summary.failed} of {summary.requests} requests to {target.path} failed")
+        raise NotAllAnswered(f"{summary.failed} of {summary.requests} requests to {url} failed")
     times_s = array("d", (value / 1e6 for value, count in summary.latency_us for _ in range(count)))
     return Round(summary.duration_us / 1e6, times_s, summary.requests)

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.plot import LABEL_HEIGHT, Axis, Curve, Panel, apart, draw, plots
-from bench.report import Report, point, result
+from bench.plot import LABEL_HEIGHT, Axis, Curve, Panel, apart, draw, draw_bars, plots
+from bench.report import Bars, Report, point, result
 from bench.rounds import Round
 from tests.bench.test_report import MACHINE
 
@@ -66,3 +66,21 @@ def test_names_keep_apart_and_inside(wanted: list[float]) -> None:
     places = apart(wanted, LABEL_HEIGHT, 100.0)
     assert all(lower - upper >= LABEL_HEIGHT for upper, lower in pairwise(places))
     assert all(place <= 100.0 for place in places)
+
+
+def test_bars_are_as_long_as_what_they_stand_for() -> None:
+    results = [result(name, [Round(1.0, [0.1], n)]) for name, n in (("fast_<1>", 400), ("slow", 100), ("other", 7))]
+    report = Report("x", MACHINE, results, bars=[Bars("rate", "Rates", "rate_per_s", ["fast_<1>", "slow"])])
+    drawings = plots(report)
+    assert drawings.keys() == {"rate"}
+    drawn = ElementTree.fromstring(drawings["rate"])
+    bars = [one for one in drawn.iter(f"{SVG}rect") if one.get("data-bar")]
+    lengths = {one.get("data-bar"): float(one.get("width") or 0) for one in bars}
+    assert lengths.keys() == {"fast_<1>", "slow"}
+    assert lengths["fast_<1>"] == 4 * lengths["slow"] > 0
+    said = {text.text for text in drawn.iter(f"{SVG}text")}
+    assert {"Rates", "fast <1>", "slow", "400", "100"} <= said
+
+
+def test_bars_of_nothing_can_be_drawn() -> None:
+    assert ElementTree.fromstring(draw_bars("a", "b", [("way", 0.0)])).tag == f"{SVG}svg"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from bench.report import Environment, Report, budget, merged, point, ratio, result
+from bench.report import Bars, Environment, Report, budget, merged, point, ratio, result
 from bench.rounds import Round
 
 MACHINE = Environment("a cpu", 2, 8.0, "Linux", "3.11", "2.15", "always", 1, "ext4", 0.5)
@@ -48,7 +48,8 @@ def test_a_ratio_is_of_two_rates() -> None:
 
 def test_reports_of_one_run_become_one() -> None:
     first = Report("a", MACHINE, [result("x", [_round(1.0, 0.1)])], {"x/y": 1.0}, figures={"f": 1.0}, quick=True)
-    second = Report("b", MACHINE, [result("y", [_round(1.0, 0.1)])], skipped=["z: not installed"], quick=True)
+    bars = [Bars("rate", "Rates", "rate_per_s", ["y"])]
+    second = Report("b", MACHINE, [result("y", [_round(1.0, 0.1)])], skipped=["z: not installed"], bars=bars)
     whole = merged("append", [first, second])
     assert [each.name for each in whole.results] == ["x", "y"]
     assert (whole.what, whole.ratios, whole.figures, whole.skipped) == (
@@ -58,6 +59,7 @@ def test_reports_of_one_run_become_one() -> None:
         ["z: not installed"],
     )
     assert whole.quick
+    assert whole.bars == bars
 
 
 def test_two_results_of_one_name_are_a_mistake() -> None:
