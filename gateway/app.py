@@ -80,6 +80,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         finally:
             stopping = True
             announcing.cancel()
+            await gate.lists.close()
             await gate.changes.close()
             await reader.close()
             await close(client)

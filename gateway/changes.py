@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bus.announcements import Standings
@@ -42,14 +42,26 @@ class Changes:
             raise unavailable("overloaded", f"{FOLLOWERS_MAX} streams are open already", 5.0)
 
     @contextmanager
+    def room(self) -> Iterator[None]:
+        """A place among those who follow anything. Raises as `check_room` does."""
+        self.check_room()
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+    @contextmanager
     def following(self, *keys: Key) -> Iterator[asyncio.Event]:
         """An event that is set whenever something happened to one of these. Raises as `check_room` does.
 
         What happened before this call is to be read after it: then nothing falls between the two.
         """
-        self.check_room()
+        with self.room():
+            yield from self._following(keys)
+
+    def _following(self, keys: Sequence[Key]) -> Iterator[asyncio.Event]:
         changed = asyncio.Event()
-        self._count += 1
         for name, aggregate in keys:
             self._followers.setdefault(name, {}).setdefault(aggregate, set()).add(changed)
             if name not in self._looking:
@@ -57,7 +69,6 @@ class Changes:
         try:
             yield changed
         finally:
-            self._count -= 1
             for name, aggregate in keys:
                 followers = self._followers[name]
                 followers[aggregate].discard(changed)

@@ -25,11 +25,13 @@ from gateway.catalogue import Catalogue
 from gateway.changes import Changes
 from gateway.compose import Process
 from gateway.consequences import Consequences
+from gateway.order_lists import OrderLists
 from gateway.outcomes import Outcomes, Undecided, asked_now, sealed
 from gateway.problems import Problem, refused, unavailable
 from gateway.tokens import Principal, Tokens
 from projections.feed import Decoder
 from projections.history import History
+from projections.order_summary import order_summary
 from projections.projection import Projection
 from projections.reader import Reader
 
@@ -92,6 +94,8 @@ class Gate:
         self.history = History(reader, logs, decoders)
         self.outcomes = Outcomes(self.history, logs, decoders, self.reached)
         self.changes = Changes(standings, reader)
+        orders = order_summary.stream
+        self.lists = OrderLists(logs[orders], decoders[orders], standings, reader, self.changes)
         self.catalogue = Catalogue(reader, standings)
         self._consequences = Consequences(processes, logs, standings, self.reached)
         self._running: set[str] = set()

@@ -40,12 +40,17 @@ def after(cursor: str) -> str:
     return key
 
 
+def cursor_of(key: str) -> str:
+    """What stands for the last key of a page."""
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
 def page(
     request: AnyRequest, rows: Sequence[Item], limit: int, key: Callable[[Item], str]
 ) -> tuple[Page[Item], dict[str, str]]:
     """The page and its `Link` header. `rows` hold one more than `limit` when there is a next page."""
     if len(rows) <= limit:
         return Page(list(rows)), {}
-    cursor = base64.urlsafe_b64encode(key(rows[limit - 1]).encode()).decode()
+    cursor = cursor_of(key(rows[limit - 1]))
     query = urlencode({**dict(request.query_params.items()), "cursor": cursor})
     return Page(list(rows[:limit]), cursor), {"Link": f'<{request.url.path}?{query}>; rel="next"'}

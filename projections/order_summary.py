@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from domains.orders.messages import (
@@ -63,12 +65,33 @@ SELECT order_id, customer_id, status, currency, units, total_cents, version, pla
 _PAGE = "order_id > :after ORDER BY order_id LIMIT :limit"
 
 SUMMARY = Query(order_summary, f"{_COLUMNS} WHERE order_id = :order_id", OrderSummary, by_key=True)
+SUMMARIES_OF_KEYS = Query(
+    order_summary, f"{_COLUMNS} WHERE order_id IN (SELECT value FROM json_each(:order_ids))", OrderSummary
+)
+"""Parameter `order_ids`, a JSON array."""
 SUMMARIES = Query(order_summary, f"{_COLUMNS} WHERE {_PAGE}", OrderSummary)
 SUMMARIES_OF_STATUS = Query(order_summary, f"{_COLUMNS} WHERE status = :status AND {_PAGE}", OrderSummary)
 SUMMARIES_OF_CUSTOMER = Query(order_summary, f"{_COLUMNS} WHERE customer_id = :customer_id AND {_PAGE}", OrderSummary)
 SUMMARIES_OF_BOTH = Query(
     order_summary, f"{_COLUMNS} WHERE customer_id = :customer_id AND status = :status AND {_PAGE}", OrderSummary
 )
+
+
+def summaries_of(customer_id: str | None, status: str | None) -> Query[OrderSummary]:
+    """A page of a list: parameters `after`, an order id, and `limit`, and those of the two that are not None."""
+    if customer_id is None:
+        return SUMMARIES if status is None else SUMMARIES_OF_STATUS
+    return SUMMARIES_OF_CUSTOMER if status is None else SUMMARIES_OF_BOTH
+
+
+MOVES_FROM: Mapping[type, tuple[str, ...]] = {
+    OrderReserved: ("placed",),
+    OrderPaid: ("reserved",),
+    OrderShipped: ("paid",),
+    OrderDelivered: ("shipped",),
+    OrderCancelled: ("placed", "reserved", "paid"),
+}
+"""The statuses that an order may have been in before an event: whoever follows a list of these may lose it by that."""
 
 
 class StatusCount(Struct, frozen=True):

@@ -54,6 +54,20 @@ class Query(Generic[Result]):
             object.__setattr__(self, "sql", f"{self.sql} LIMIT {QUERY_ROWS_MAX + 1}")
 
 
+class Moment(msgspec.Struct, frozen=True):
+    """What a query gives, as a JSON array, and the position of the read model at that very moment."""
+
+    sequence: int
+    rows: str
+
+
+def at_its_position(query: Query[Result]) -> Query[Moment]:
+    """The same query, with the position that its rows show: read apart, one could be older than the other."""
+    fields = ", ".join(f"'{name}', {name}" for name in query.result.__struct_fields__)
+    rows = f"SELECT json_group_array(json_object({fields})) FROM ({query.sql})"
+    return Query(query.projection, f"SELECT sequence, ({rows}) AS rows FROM _position", Moment)
+
+
 class _Open:
     """An open file and how many queries are on it: `connection` is for its thread, `on_loop` for the loop."""
 

@@ -6,19 +6,19 @@ import asyncio
 import heapq
 import logging
 import re
-from collections.abc import AsyncGenerator
 from datetime import UTC
 from typing import Annotated
 
 import msgspec
 from litestar import Response, get
 from litestar.params import Parameter
-from litestar.response import ServerSentEvent, ServerSentEventMessage
+from litestar.response import ServerSentEventMessage
 from msgspec import Struct
 
 from bus.log import LogUnreachable
 from gateway.events import shown
 from gateway.gate import AnyRequest, Gate, PathId, gate_of
+from gateway.live import STREAM_S_MAX, LiveStream, Messages, still_here, woken
 from gateway.orders import Order, order_after, order_commits
 from gateway.problems import Problem
 from gateway.routes.orders import visible_order
@@ -26,10 +26,6 @@ from projections.commit_index import commit_index
 from projections.order_detail import order_detail
 from projections.projection import Recorded, timestamp
 
-HEARTBEAT_S = 15.0
-"""How long a stream says nothing at most, so that whoever is between the two ends keeps it open."""
-STREAM_S_MAX = 3_600.0
-"""A stream ends then, and its client comes again, with a token that is still good."""
 EVENT_ID_PATTERN = re.compile(r"(\d{1,18})\.(\d{1,18})")
 
 log = logging.getLogger(__name__)
@@ -85,7 +81,7 @@ async def stream_order(
     last_event_id: Annotated[
         str | None, Parameter(header="Last-Event-ID", description="Go on behind this event.")
     ] = None,
-) -> ServerSentEvent:
+) -> LiveStream:
     """Server-sent events: `order` is the order as it is, then each `change` of it or its payment, with the order after
     it. The id of an event is `<version>.<version of the payment>`; with `Last-Event-ID` the stream goes on behind it,
     without a gap and without a repeat."""
@@ -94,7 +90,7 @@ async def stream_order(
     await gate.fresh(request, order_detail, commit_index("orders"), commit_index("payments"))
     await visible_order(request, order_id)
     gate.changes.check_room()
-    return ServerSentEvent(_events(gate, order_id, seen))
+    return LiveStream(_events(gate, order_id, seen))
 
 
 def _versions(event_id: str) -> tuple[int, int]:
@@ -105,9 +101,7 @@ def _versions(event_id: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-async def _events(
-    gate: Gate, order_id: str, seen: tuple[int, int] | None
-) -> AsyncGenerator[ServerSentEventMessage, None]:
+async def _events(gate: Gate, order_id: str, seen: tuple[int, int] | None) -> Messages:
     ends_at = asyncio.get_running_loop().time() + STREAM_S_MAX
     try:
         with gate.changes.following(("orders", order_id), ("payments", order_id)) as changed:
@@ -122,11 +116,8 @@ async def _events(
                     elif order := order_after(orders, payments):
                         yield _message("order", Change(_positions(orders, payments), "", [], order))
                         seen = len(orders), len(payments)
-                try:
-                    async with asyncio.timeout(HEARTBEAT_S):
-                        await changed.wait()
-                except TimeoutError:
-                    yield ServerSentEventMessage(comment="still here")
+                if not await woken(changed):
+                    yield still_here()
     except (LogUnreachable, Problem) as error:  # The client comes again and goes on where it was.
         log.info("the stream of order %s ends: %s", order_id, error)
 

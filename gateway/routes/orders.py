@@ -21,17 +21,12 @@ from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.problems import Problem
 from projections.commit_index import commit_index
 from projections.order_detail import LINES, ORDER, OrderRow, order_detail
-from projections.order_summary import (
-    SUMMARIES,
-    SUMMARIES_OF_BOTH,
-    SUMMARIES_OF_CUSTOMER,
-    SUMMARIES_OF_STATUS,
-    OrderSummary,
-    order_summary,
-)
+from projections.order_summary import OrderSummary, order_summary, summaries_of
 from projections.payments import PAYMENT, payments
 from projections.products import products
 
+NO_IDS = frozenset(("stream",))
+"""What no order is called: `/v1/orders/stream` is the stream of all."""
 OrderStatus = Literal["placed", "reserved", "paid", "shipped", "delivered", "cancelled"]
 
 
@@ -86,6 +81,8 @@ async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[Pla
     principal = request.user
     if data.customer_id != principal.subject and not principal.may("staff"):
         raise PermissionDeniedException("a customer places orders in its own name only")
+    if data.order_id in NO_IDS:
+        raise Problem(422, "malformed", f"{data.order_id} is the name of a route", field="/order_id")
     gate = gate_of(request)
     if data.order_id is not None:
         key = gate.natural_key(request, f"place {data.order_id}", "order_exists")
@@ -161,20 +158,15 @@ async def list_orders(
 ) -> Response[Page[OrderSummary]]:
     """Summaries by order id; of one customer, of one status, or both. A customer sees its own."""
     gate = gate_of(request)
-    if not request.user.may("staff"):
-        if customer_id not in (None, request.user.subject):
-            raise PermissionDeniedException("a customer lists its own orders only")
-        customer_id = request.user.subject
+    customer_id = listable(request, customer_id)
     headers = await gate.fresh(request, order_summary)
-    bounds: dict[str, str | int | None] = {"after": after(cursor), "limit": limit + 1}
-    if customer_id is not None and status is not None:
-        rows = await gate.reader.all(SUMMARIES_OF_BOTH, customer_id=customer_id, status=status, **bounds)
-    elif customer_id is not None:
-        rows = await gate.reader.all(SUMMARIES_OF_CUSTOMER, customer_id=customer_id, **bounds)
-    elif status is not None:
-        rows = await gate.reader.all(SUMMARIES_OF_STATUS, status=status, **bounds)
-    else:
-        rows = await gate.reader.all(SUMMARIES, **bounds)
+    rows = await gate.reader.all(
+        summaries_of(customer_id, status),
+        customer_id=customer_id,
+        status=status,
+        after=after(cursor),
+        limit=limit + 1,
+    )
     content, links = page(request, rows, limit, lambda order: order.order_id)
     return Response(content, headers={**headers, **links})
 
@@ -235,6 +227,15 @@ async def visible_order(request: AnyRequest, order_id: str) -> OrderRow:
     if row is None or not _may_see(request, row):
         raise Problem(404, "order_unknown", f"there is no order {order_id}")
     return row
+
+
+def listable(request: AnyRequest, customer_id: str | None) -> str | None:
+    """Whose orders who asks may list: for a customer its own. Raises 403 for another's."""
+    if request.user.may("staff"):
+        return customer_id
+    if customer_id not in (None, request.user.subject):
+        raise PermissionDeniedException("a customer lists its own orders only")
+    return request.user.subject
 
 
 def _may_see(request: AnyRequest, row: OrderRow) -> bool:

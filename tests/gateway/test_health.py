@@ -19,6 +19,7 @@ ROUTES = {
     "/v1/stock/{sku}/receipts": {"post"},
     "/v1/stock/{sku}": {"get"},
     "/v1/orders": {"post", "get"},
+    "/v1/orders/stream": {"get"},
     "/v1/orders/{order_id}": {"get"},
     "/v1/orders/{order_id}/cancellation": {"post"},
     "/v1/orders/{order_id}/timeline": {"get"},

@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.gateway.asserts import problem
+from tests.gateway.streams import Event, following, taken
 from tests.system import Shop, order_of
 
 LIFE = ["OrderPlaced", "OrderReserved", "OrderPaid", "OrderCancelled"]
@@ -111,38 +112,11 @@ def test_every_commit_of_a_timeline_but_those_from_outside_names_its_cause(staff
 # -- the stream ----------------------------------------------------------------------------------------------------
 
 
-class Event(NamedTuple):
-    name: str
-    id: str
-    data: dict[str, Any]
-
-    @property
-    def what(self) -> tuple[str, str]:
-        return self.data["domain"], ",".join(self.data["events"])
-
-
 @contextmanager
 def followed(http: httpx.Client, order_id: str, **headers: str) -> Iterator[Iterator[Event]]:
     """The events of a stream, as they come."""
-    with http.stream("GET", f"/v1/orders/{order_id}/stream", headers=headers) as answer:
-        assert answer.status_code == 200, answer.read()
-        assert answer.headers["Content-Type"].startswith("text/event-stream")
-        yield _events(answer)
-
-
-def _events(answer: httpx.Response) -> Iterator[Event]:
-    fields: dict[str, str] = {}
-    for line in answer.iter_lines():
-        if line:
-            name, _, value = line.partition(": ")
-            fields[name] = value
-        elif "data" in fields:
-            yield Event(fields["event"], fields["id"], json.loads(fields["data"]))
-            fields = {}
-
-
-def taken(events: Iterator[Event], count: int) -> list[Event]:
-    return [next(events) for _ in range(count)]
+    with following(http, f"/v1/orders/{order_id}/stream", headers) as events:
+        yield events
 
 
 PAID = [
