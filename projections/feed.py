@@ -247,10 +247,9 @@ class Feed:
             await self._told.pause(question)
 
     def _open(self, projection: Projection) -> None:
-        """The live file; a new one where there is none. One of another version is left as it is."""
-        name, live = projection.name, self._files.live(projection.name)
-        store: Store | None = None
-        while store is None and live is not None:
+        """The live file; a new one where there is none. One of another version or release is left as it is."""
+        name = projection.name
+        while (live := self._files.live(name)) is not None:
             try:
                 if not self._files.is_of(live, projection):
                     with Store.look(projection, live) as old:
@@ -260,11 +259,12 @@ class Feed:
                 store = Store.open(projection, live)
             except OtherFormat as error:
                 log.warning("%s", error)
+                self.outdated.add(name)
+                return
+            if self._files.live(name) == live:
                 break
-            if self._files.live(name) != live:
-                store.close()  # Whoever had the lease has switched to another file just before it was taken.
-                store, live = None, self._files.live(name)
-        if store is None:
+            store.close()  # Whoever had the lease has switched to another file just before it was taken.
+        else:
             path = self._files.next_build(projection)
             log.info("read model %s is built as %s", name, path.name)
             store = Store.create(projection, path, self.source.epoch)

@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from bus.announcements import RebuildProgress
 from projections.build import Build
@@ -108,10 +107,9 @@ class _Candidate:
         self._files = files
         self._accept_difference = accept_difference
         self._comparable = _goes_on(feed, projection.name)
-        discarded = _discarded(projection, files.live(projection.name))
-        self._sample = None if self._comparable and not accept_difference else Sample(projection, discarded)
+        self._sample = None if self._comparable and not accept_difference else Sample(projection)
         self._build = Build.begin(projection, files, feed.source.epoch)
-        self._build.leave_out(discarded)
+        self._build.leave_out(_discarded(projection, files, feed.source.epoch))
         self._store: Store = self._build
 
     @property
@@ -178,7 +176,7 @@ class _Candidate:
         path = self._files.live(name)
         try:
             seen = Store.look(self.projection, path) if path is not None else None
-        except sqlite3.DatabaseError as error:  # What a rebuild is for.
+        except (OtherFormat, sqlite3.DatabaseError) as error:  # What a rebuild is for.
             if self._comparable:
                 raise
             log.warning("the live file of %s cannot be read: %s", name, error)
@@ -231,13 +229,15 @@ def _goes_on(feed: Feed, name: str) -> bool:
     return name in feed.stores and name not in feed.errors
 
 
-def _discarded(projection: Projection, live: Path | None) -> list[Discarded]:
-    """What was given up in the live one. Where that cannot be read it is parked again, and the verification says so."""
-    if live is None:
+def _discarded(projection: Projection, files: ReadModelFiles, epoch: str) -> list[Discarded]:
+    """What was given up in the live one, of this version and this log. Where that cannot be read it is parked again,
+    and the verification says so."""
+    live = files.live(projection.name)
+    if live is None or not files.is_of(live, projection):
         return []
     try:
         with Store.look(projection, live) as looking:
-            return looking.discarded()
+            return looking.discarded() if looking.position.epoch == epoch else []
     except (OSError, OtherFormat, sqlite3.DatabaseError) as error:
         log.warning("what was discarded in %s is not known: %s", live.name, error)
         return []

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable
 from itertools import islice, zip_longest
 from zlib import crc32
 
-from projections.parking import Discarded
 from projections.projection import Projection, Recorded
 from projections.store import Batch, Store, columns_of, rows_of
 
@@ -65,9 +63,8 @@ class Sample:
     They are those whose hash is lowest: so each is chosen when it is first seen, or never, and has the same chance.
     """
 
-    def __init__(self, projection: Projection, discarded: Iterable[Discarded] = ()) -> None:
+    def __init__(self, projection: Projection) -> None:
         self._projection = projection
-        self._discarded = {(each.key, each.sequence, each.offset) for each in discarded}
         self._column = projection.key if projection.batch is None else AGGREGATE
         self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._memory.executescript(projection.schema)
@@ -84,12 +81,13 @@ class Sample:
                 self._fold(recorded)
 
     def differences(self, built: Store) -> list[str]:
-        """Where a build shows something else for a sampled key."""
+        """Where a build shows something else for a sampled key. Of what it parked or left out it says so itself."""
         found: list[str] = []
+        told = {*built.parked, *(discarded.key for discarded in built.discarded())}
         for table in built.tables():
             if self._column not in columns_of(self._memory, table):
                 continue
-            for key in sorted(self._chosen):
+            for key in sorted(self._chosen.keys() - told):
                 where = f"WHERE {self._column} = ?"
                 wanted, got = list(rows_of(self._memory, table, where, key)), list(built.rows(table, where, key))
                 if wanted != got:
@@ -110,8 +108,7 @@ class Sample:
                     projection.batch(self._memory, [recorded])
             elif self._column:
                 for sql, row in projection.statements(recorded):
-                    key = str(row[self._column])
-                    if (key, recorded.sequence, recorded.offset) not in self._discarded and self._wants(key):
+                    if self._wants(str(row[self._column])):
                         self._memory.execute(sql, row)
         except Exception:  # What becomes of the commit is the build's to say.
             log.warning("%s has no sample of %s", projection.name, aggregate, exc_info=True)
