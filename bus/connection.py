@@ -25,6 +25,16 @@ class _Credentials(TypedDict, total=False):
     token: str
 
 
+class _Client(Client):
+    """The client, which takes most of the time that it spends on a small block for the block's headers."""
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """As the client does it, for what a server sends, but without a look at each character of each name."""
+        pairs = (line.partition(":") for line in raw.decode("utf-8", "replace").split("\r\n"))
+        return {name.strip(): value.strip() for name, colon, value in pairs if colon}
+
+
 class BrokerUnreachable(Exception):
     """No NATS server answered in time."""
 
@@ -51,7 +61,7 @@ async def connect(
         if closed is not None:
             closed()
 
-    client = Client()
+    client = _Client()
     deadline = asyncio.get_running_loop().time() + timeout_s
     while True:
         try:

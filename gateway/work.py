@@ -18,6 +18,7 @@ from bus.presence import Announcing, Present, this_process
 from bus.processes import PING, observe, relay
 from bus.reactor import Reactor
 from gateway import compose
+from gateway.collector import calm_the_collector
 from gateway.effects import payments
 from gateway.engines import run_engines
 from gateway.running import WorkerFailed, check_broker, nats_url
@@ -78,6 +79,7 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
 
 async def run_projections(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
     """Keep every read model up to date, until cancelled."""
+    calm_the_collector()
     announcer = Announcer(client, home(settings))
     await announcer.start()
     worker = ProjectionWorker(announcer, logs, compose.decoders(), compose.PROJECTIONS, settings.read_models)

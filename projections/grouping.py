@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import lru_cache
-from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
 
-from projections.projection import Fact, Handler, Projection, Recorded, Statement, Value
+from projections.projection import Fact, Handler, Projection, Recorded, Statement, Value, source_of
 
 Values = Sequence[Value]
 Group = tuple[str, list[Values]]
 """A statement's text and the rows that it is executed with."""
 
 PLANS_MAX = 256
-RECORDED = {"at": "stamp", "version": "commit.version", "sequence": "sequence"}
-"""Parameters that are of the commit and not of the event, see `projections.projection.bound`."""
 
 _INSERT = re.compile(r"\s*INSERT\s+INTO\s+(\w+)\s+VALUES\s*\((.*)\)\s*", re.DOTALL)
 _UPDATE = re.compile(r"\s*UPDATE\s+(\w+)\s+SET\s+(.*)\s+WHERE\s+(\w+)\s*=\s*:(\w+)\s*", re.DOTALL)
@@ -35,32 +33,32 @@ _RULES = re.compile(r"\b(TRIGGER|CHECK|REFERENCES|GENERATED)\b", re.IGNORECASE)
 """Where a schema has such a thing, it may matter how often a row is written."""
 
 
-class _Form(NamedTuple):
-    """A statement as it is executed: with the values of the parameters `names`, those of the event before those of the
-    commit, then of the `literals`, in the order of `places`.
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A statement as it is executed: with the values of `items`, which are parameters (`:name`) and literals.
 
-    `table` is empty where it may read or write more than rows of its key in one table; `columns` are those that it sets
-    of that key's only row, by their places; `inserts` says that it makes that row.
+    `key` is where its key is among them. `table` is empty where it may read or write more than rows of its key in one
+    table; `columns` are those that it sets of that key's only row, by their places; `inserts` says that it makes it.
     """
 
     sql: str
-    names: tuple[str, ...]
-    literals: tuple[Value, ...]
-    places: tuple[int, ...]
+    items: tuple[str, ...]
     key: int
     table: str = ""
     columns: tuple[int, ...] = ()
     inserts: bool = False
 
     def of_event(self) -> Callable[[object, Recorded], Values]:
-        take = _attributes([name for name in self.names if name not in RECORDED])
-        more = _attributes([RECORDED[name] for name in self.names if name in RECORDED])
-        pick, literals = _items(self.places), self.literals
-        return lambda event, recorded: pick(take(event) + more(recorded) + literals)
+        """Takes the values of an event of a commit. Compiled, for this is done for every event of every log: a tenth of
+        the time that it takes to get them by their names one after the other."""
+        sources = (source_of(item[1:]) if item[0] == ":" else item for item in self.items)
+        return _compiled("event, recorded", sources)
 
     def of_row(self) -> Callable[[Mapping[str, object]], Values]:
-        take, pick, literals = _items(self.names), _items(self.places), self.literals
-        return lambda row: pick(take(row) + literals)
+        return _compiled("row", (f"row[{item[1:]!r}]" if item[0] == ":" else item for item in self.items))
+
+
+_NOTHING: tuple[int, list[Value], _Form] = -1, [], _Form("", (), 0)
 
 
 class _Plan:
@@ -93,37 +91,33 @@ class _Plan:
                 return form
             if (parts := _UPDATE.fullmatch(sql)) and (form := self._update(*parts.groups())):
                 return form
-        names = _ordered(match[1] for match in _NAMED.finditer(sql) if match[1])
+        names = list(dict.fromkeys(match[1] for match in _NAMED.finditer(sql) if match[1]))
         text = _NAMED.sub(lambda match: f"?{names.index(match[1]) + 1}" if match[1] else match[0], sql)
         if self._key and self._key not in names:
             raise KeyError(self._key)
-        key = names.index(self._key) if self._key else 0
-        return _Form(text, names, (), tuple(range(len(names))), key)
+        return _Form(text, tuple(f":{name}" for name in names), names.index(self._key) if self._key else 0)
 
     def _insert(self, table: str, values: str) -> _Form | None:
-        found = _plain(values.split(","))
-        columns = self._tables.get(table)
-        if columns is None or found is None or len(found[2]) != len(columns) or self._key not in found[0]:
+        items, columns = _plain(values.split(",")), self._tables.get(table, {})
+        key = f":{self._key}"
+        if items is None or len(items) != len(columns) or key not in items:
             return None
-        names, literals, places = found
-        key = places.index(names.index(self._key))
-        single = [name for name, part in columns.items() if part] == [self._key] == [list(columns)[key]]
+        place = items.index(key)
+        single = [name for name, part in columns.items() if part] == [self._key] == [list(columns)[place]]
         text = f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})"
-        return _Form(text, names, literals, places, key, table, tuple(range(len(columns))) if single else (), single)
+        return _Form(text, items, place, table, tuple(range(len(columns))) if single else (), single)
 
     def _update(self, table: str, sets: str, column: str, parameter: str) -> _Form | None:
         parts = [_SET.fullmatch(each) for each in sets.split(",")]
-        known = self._tables.get(table, {})
-        if not (column == parameter == self._key) or not all(part and part[1] in known for part in parts):
-            return None
+        known = list(self._tables.get(table, {}))
         columns = [part[1] for part in parts if part]
-        found = _plain([*(part[2] for part in parts if part), f":{parameter}"])
-        if found is None or column in columns:
+        items = _plain([*(part[2] for part in parts if part), f":{parameter}"])
+        if not (column == parameter == self._key) or column in columns or items is None or not all(parts):
             return None
-        names, literals, places = found
+        if not set(columns) <= set(known):
+            return None
         text = f"UPDATE {table} SET {', '.join(f'{each} = ?' for each in columns)} WHERE {column} = ?"
-        order = list(known)
-        return _Form(text, names, literals, places, len(columns), table, tuple(order.index(each) for each in columns))
+        return _Form(text, items, len(columns), table, tuple(map(known.index, columns)))
 
 
 class _Groups:
@@ -133,35 +127,33 @@ class _Groups:
         self.found: list[Group] = []
         self._latest: dict[str, int] = {}
         """Of each text, the last group."""
-        self._placed: dict[tuple[str, Value], tuple[int, list[Value], _Form]] = {}
-        """Of each table and key, the last statement."""
+        self._placed: defaultdict[str, dict[Value, tuple[int, list[Value], _Form]]] = defaultdict(dict)
+        """Of each table and key the last statement: its group and its values, into which others may be folded."""
         self._others: dict[Value, int] = {}
         """Of each key, the group of the last statement that is not of one table only."""
-        self._highest: dict[Value, int] = {}
 
     def add(self, form: _Form, row: Values, key: Value) -> None:
-        if form.table:
-            place = form.table, key
+        if not form.table:
             floor = self._others.get(key, -1)
-            if last := self._placed.get(place):
-                group, values, before = last
-                if group > floor and form.columns and not form.inserts:
-                    if before.columns == form.columns and not before.inserts:
-                        values[:] = row
-                        return
-                    if before.inserts:
-                        for column, value in zip(form.columns, row, strict=False):  # The key is the last of the row.
-                            values[column] = value
-                        return
-                floor = max(floor, group)
-            written = list(row)
-            group = self._append(form.sql, floor, written)
-            self._placed[place] = group, written, form
+            for of_table in self._placed.values():
+                floor = max(floor, of_table.pop(key, _NOTHING)[0])
+            self._others[key] = self._append(form.sql, floor, row)
+            return
+        of_table = self._placed[form.table]
+        last = of_table.get(key)
+        if last is None:
+            floor = self._others.get(key, -1)
         else:
-            group = self._append(form.sql, self._highest.get(key, -1), row)
-            self._others[key] = group
-        if group > self._highest.get(key, -1):
-            self._highest[key] = group
+            floor, values, before = last
+            if before.inserts and form.columns and not form.inserts:
+                for column, value in zip(form.columns, row):  # noqa: B905  # The key is the last of the row.
+                    values[column] = value
+                return
+            if before.columns == form.columns and form.columns and not form.inserts:
+                values[:] = row
+                return
+        written = list(row)
+        of_table[key] = self._append(form.sql, floor, written), written, form
 
     def _append(self, sql: str, floor: int, row: Values) -> int:
         """Put it into the last group of its text, or a new one where something of its key comes after that."""
@@ -205,27 +197,22 @@ def _tables(schema: str) -> dict[str, dict[str, int]]:
         return {name: dict(memory.execute(columns, (name,)).fetchall()) for (name,) in names}
 
 
-def _plain(items: Sequence[str]) -> tuple[tuple[str, ...], tuple[Value, ...], tuple[int, ...]] | None:
-    """Names, literals and places of values that are all parameters and literals; None where one is not."""
-    matches = [_PLAIN.fullmatch(item) for item in items]
-    if not all(matches):
-        return None
-    found = [match for match in matches if match]
-    names = _ordered(match[1] for match in found if match[1])
-    literals: list[Value] = []
-    places: list[int] = []
-    for match in found:
-        if match[1]:
-            places.append(names.index(match[1]))
-        else:
-            places.append(len(names) + len(literals))
-            literals.append(int(match[3]) if match[3] else None if match[4] else match[2])
-    return names, tuple(literals), tuple(places)
+def _plain(items: Sequence[str]) -> tuple[str, ...] | None:
+    """Values that are all parameters and literals, as `:name` or Python has them; None where one is not."""
+    found: list[str] = []
+    for match in map(_PLAIN.fullmatch, items):
+        if match is None:
+            return None
+        parameter, text, number, _ = match.groups()
+        literal = repr(text) if text is not None else str(int(number)) if number else "None"
+        found.append(f":{parameter}" if parameter else literal)
+    return tuple(found)
 
 
-def _ordered(names: Iterable[str]) -> tuple[str, ...]:
-    """Each once, those of the event first."""
-    return tuple(sorted(dict.fromkeys(names), key=lambda name: name in RECORDED))
+def _compiled(arguments: str, sources: Iterable[str]) -> Callable[..., Values]:
+    """A function that gives these as a tuple. They are made here, of names that are `[a-z_]+` and of literals."""
+    function: Callable[..., Values] = eval(f"lambda {arguments}: ({''.join(f'{each}, ' for each in sources)})")  # noqa: S307
+    return function
 
 
 def _texts(handler: Handler) -> tuple[str, ...]:
@@ -233,19 +220,3 @@ def _texts(handler: Handler) -> tuple[str, ...]:
         return (handler,)
     assert isinstance(handler, tuple)
     return handler
-
-
-def _attributes(names: Sequence[str]) -> Callable[[object], tuple[Value, ...]]:
-    """Gives these attributes of an object, always as a tuple."""
-    if not names:
-        return lambda _: ()
-    get: Callable[[object], Any] = attrgetter(*names)
-    return get if len(names) > 1 else lambda of: (get(of),)
-
-
-def _items(keys: Sequence[str | int]) -> Callable[[Any], tuple[Value, ...]]:
-    """The same for the items of a mapping or a sequence."""
-    if not keys:
-        return lambda _: ()
-    get: Callable[[Any], Any] = itemgetter(*keys)
-    return get if len(keys) > 1 else lambda of: (get(of),)

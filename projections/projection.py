@@ -35,7 +35,7 @@ class Recorded(Struct, frozen=True):
 
 def recorded_of(sequence: int, written_at: datetime, commits: Sequence[Commit[object]]) -> list[Recorded]:
     """All commits of a block."""
-    written = written_at.astimezone(UTC)
+    written = written_at if written_at.tzinfo is UTC else written_at.astimezone(UTC)
     stamp = timestamp(written)
     found: list[Recorded] = []
     for offset, commit in enumerate(commits):
@@ -127,10 +127,26 @@ class Projection:
 def bound(sql: str, fact: Fact, **more: Value) -> Statement:
     """A statement with its parameters: those in `more`, else `at` (RFC 3339), `version` and `sequence` of the commit,
     else the event's own fields."""
-    recorded = fact.recorded
-    given = {"at": recorded.stamp, "version": recorded.commit.version, "sequence": recorded.sequence, **more}
-    event = fact.event
-    return sql, {name: given[name] if name in given else getattr(event, name) for name in _parameters(sql)}
+    return sql, _binding(sql, tuple(more))(fact.event, fact.recorded, more)
+
+
+def source_of(parameter: str) -> str:
+    """Where a parameter's value is found, of `event` and `recorded`."""
+    return _RECORDED.get(parameter, f"event.{parameter}")
+
+
+_RECORDED = {"at": "recorded.stamp", "version": "recorded.commit.version", "sequence": "recorded.sequence"}
+
+
+@lru_cache(maxsize=1_024)
+def _binding(sql: str, more: tuple[str, ...]) -> Callable[[object, Recorded, Mapping[str, Value]], Row]:
+    """Takes a statement's parameters. Compiled, for this is done for every event of every log; of names that are
+    `[a-z_]+`."""
+    sources = (f"{name!r}: {f'more[{name!r}]' if name in more else source_of(name)}" for name in _parameters(sql))
+    binding: Callable[[object, Recorded, Mapping[str, Value]], Row] = eval(  # noqa: S307
+        f"lambda event, recorded, more: {{{', '.join(sources)}}}"
+    )
+    return binding
 
 
 @lru_cache(maxsize=1_024)
@@ -140,4 +156,4 @@ def _parameters(sql: str) -> tuple[str, ...]:
 
 def timestamp(at: datetime) -> str:
     """RFC 3339, UTC, microseconds: sorts as text."""
-    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    return f"{at.isoformat(timespec='microseconds')[:26]}Z"

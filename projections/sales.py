@@ -5,7 +5,6 @@ Every order counts, whatever became of it, in the month in which it was placed, 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -33,21 +32,21 @@ INSERT INTO sale_category VALUES (:order_id, :category, :currency, :items_cents,
 def _placed(fact: Fact) -> Iterable[Statement]:
     placed = fact.event
     assert isinstance(placed, OrderPlaced)
-    yield bound(_SALE, fact, month=f"{fact.at:%Y-%m}")
-    items_cents: Counter[str] = Counter()
-    freight_cents: Counter[str] = Counter()
+    yield bound(_SALE, fact, month=fact.recorded.stamp[:7])
+    categories: dict[str, tuple[int, int]] = {}
     for line in placed.lines:
-        items_cents[line.category] += line.unit_price_cents * line.quantity
-        freight_cents[line.category] += line.freight_cents
-    for category in items_cents:
+        items_cents, freight_cents = categories.get(line.category, (0, 0))
+        items_cents += line.unit_price_cents * line.quantity
+        categories[line.category] = items_cents, freight_cents + line.freight_cents
+    for category, (items_cents, freight_cents) in categories.items():
         yield (
             _CATEGORY,
             {
                 "order_id": placed.order_id,
                 "category": category,
                 "currency": placed.currency,
-                "items_cents": items_cents[category],
-                "freight_cents": freight_cents[category],
+                "items_cents": items_cents,
+                "freight_cents": freight_cents,
             },
         )
 

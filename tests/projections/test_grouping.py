@@ -153,7 +153,7 @@ def life(random: Random) -> list[object]:
 )
 def test_grouped_statements_do_what_they_do_one_by_one(projection: Projection) -> None:
     random = Random(7)
-    for _ in range(300):
+    for _ in range(100):
         batch = recorded(life(random), random.randint(1, 3))
         assert together(projection, batch, random.randint(0, len(batch))) == one_by_one(projection, batch)
 
