@@ -1,4 +1,8 @@
-"""How processes run: events are observed into a process's own log, and what it decides there is relayed as commands.
+"""How processes and policies run: what they decide about events is sent as commands, under ids that derive from
+positions.
+
+A policy has no memory: its commands follow from the event alone. Events are observed into a process's own log, and what
+it decides there is relayed as commands.
 
 The process itself is a domain like any other: its engine records each input together with the commands that it
 caused, in one commit. An input's command id derives from the event's position and a relayed command's from the
@@ -16,6 +20,7 @@ from msgspec import Struct
 from bus.commands import FRAME_BYTES_MAX, Answer, Refused, Stored, Unavailable, Unchanged, Unknown
 from bus.reactor import Again, Occurrence, Reaction
 from bus.sender import Sender
+from domains.kernel import Policy
 
 PING = "processes.ping"
 """The control verb that whoever runs the processes answers."""
@@ -24,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class StepRefused(Exception):
-    """A domain refused what a process told it to do: the process is stuck and somebody has to look."""
+    """A domain refused what a process or policy told it to do: it is stuck and somebody has to look."""
 
 
 def observe(sender: Sender, wrap: Callable[[object], tuple[str, Struct]]) -> Reaction:
@@ -50,21 +55,7 @@ def relay(sender: Sender, steps: Callable[[object], Sequence[Struct]], actor: st
     """A reaction that sends what a process decided upon, all at once: a command that is refused withholds no other."""
 
     async def react(what: Occurrence) -> None:
-        answers = await asyncio.gather(
-            *(
-                sender.send(
-                    command,
-                    id=f"{what.id}-{number}",
-                    actor=actor,
-                    cause=what.position,
-                    correlation=what.commit.correlation,
-                    trace=what.commit.trace,
-                )
-                for number, command in enumerate(steps(what.event))
-            )
-        )
-        for answer in answers:
-            _told(answer)
+        await _send_all(sender, steps(what.event), what, what.id, actor)
 
     return react
 
@@ -74,6 +65,36 @@ def _told(answer: Answer) -> None:
     this, as an earlier version of the code put it."""
     if not (isinstance(answer, Refused) and answer.code == "id_reused"):
         settled(answer)
+
+
+def follow(sender: Sender, policy: Policy[object]) -> Reaction:
+    """A reaction that sends what a policy says about an event. Its name is in the ids, for another policy may have
+    something else to say to the same domain about the same event."""
+
+    async def react(what: Occurrence) -> None:
+        await _send_all(sender, policy.react(what.event), what, f"{policy.name}-{what.id}", policy.name)
+
+    return react
+
+
+async def _send_all(sender: Sender, commands: Sequence[Struct], what: Occurrence, id: str, actor: str) -> None:
+    answers = await asyncio.gather(
+        *(
+            sender.send(
+                command,
+                id=f"{id}-{number}",
+                actor=actor,
+                cause=what.position,
+                correlation=what.commit.correlation,
+                trace=what.commit.trace,
+                occurred_at=what.commit.occurred_at,  # What follows from a record of the past is of that time, too.
+                bytes_max=FRAME_BYTES_MAX,  # It may hold what the command held that caused the event, and more.
+            )
+            for number, command in enumerate(commands)
+        )
+    )
+    for answer in answers:
+        _told(answer)
 
 
 def settled(answer: Answer) -> None:

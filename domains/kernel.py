@@ -6,11 +6,11 @@ be looked up, timed or sent happens in the layers above.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
 """Ids from outside match this before they touch a subject, a path or a table."""
@@ -133,3 +133,17 @@ def hosted(
         single=True,
         upcasters=upcasters,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy(Generic[Event]):
+    """What a service does by itself about events of others: a pure function from an event to commands.
+
+    It remembers nothing; what has to be known of earlier events, the commanded domain keeps. `observes` names the
+    events that matter of each log. One order's events come in their order, each at least once, under ids that derive
+    from its position.
+    """
+
+    name: str
+    observes: Mapping[str, tuple[type[Event], ...]]
+    react: Callable[[Event], Sequence[Struct]]

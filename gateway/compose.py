@@ -16,17 +16,19 @@ from bus.jetstream import JetStreamLog
 from bus.presence import Present
 from bus.sender import Sender
 from bus.witness import recall
+from domains.billing.invoice import billing
+from domains.billing.policy import billing_policy
 from domains.catalogue.product import catalogue
 from domains.inventory.messages import StockRefused, StockReserved
 from domains.inventory.stock import inventory
-from domains.kernel import Domain
+from domains.kernel import Domain, Policy
 from domains.orders.messages import OrderCancelled, OrderPlaced
 from domains.orders.order import orders
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.payments.payment import payments
 from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
 from gateway.settings import Settings, SettingsError
-from projections import order_detail, order_summary, processes, products, sales, stock
+from projections import invoices, order_detail, order_summary, processes, products, sales, stock
 from projections import payments as payment_views
 from projections.aggregate_state import aggregate_state
 from projections.commit_index import commit_index
@@ -36,10 +38,22 @@ if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler
 
 AnyDomain = Domain[object, object, object]
+AnyPolicy = Policy[object]
 
 log = logging.getLogger(__name__)
 
-DOMAINS: tuple[AnyDomain, ...] = (catalogue, inventory, orders, payments, checkout)  # type: ignore[assignment]  # Each is typed in itself; here they are only hosted.
+DOMAINS: tuple[AnyDomain, ...] = (  # type: ignore[assignment]  # Each is typed in itself; here they are only hosted.
+    catalogue,
+    inventory,
+    orders,
+    payments,
+    checkout,
+    billing,
+)
+
+POLICIES: tuple[AnyPolicy, ...] = (  # type: ignore[assignment]  # As above.
+    billing_policy,
+)
 
 PROJECTIONS: tuple[Projection, ...] = (
     products.products,
@@ -49,6 +63,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     payment_views.payments,
     sales.sales,
     processes.processes,
+    invoices.invoices,
     *(commit_index(domain.name) for domain in DOMAINS),
     *(aggregate_state(domain) for domain in DOMAINS),
 )
@@ -59,6 +74,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
     from gateway.routes import (
         commands,
         health,
+        invoices,
         order_changes,
         order_lists,
         orders,
@@ -79,6 +95,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *order_changes.routes,
         *order_lists.routes,
         *payments.routes,
+        *invoices.routes,
         *reports.routes,
         *projections.routes,
         *parked.routes,

@@ -15,7 +15,7 @@ from bus.connection import Client, close, connect
 from bus.control import Reply, serve
 from bus.jetstream import JetStreamLog
 from bus.presence import Announcing, Present, this_process
-from bus.processes import PING, observe, relay
+from bus.processes import PING, follow, observe, relay
 from bus.reactor import Reactor
 from gateway import compose
 from gateway.collector import calm_the_collector
@@ -93,7 +93,7 @@ async def run_projections(client: Client, logs: dict[str, JetStreamLog], setting
 
 
 async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
-    """Run the processes' intakes and relays and the effects, until cancelled."""
+    """Run the processes' intakes and relays, the policies and the effects, until cancelled."""
     decoders = compose.decoders()
     present = Present(client)
     await present.start()
@@ -113,6 +113,11 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
                 reactors.append(Reactor(intake, logs[stream], decoders[stream], reactions, checkpoints, told=announcer))
             relaying = dict.fromkeys(process.domain.events, relay(sender, process.steps, name))
             reactors.append(Reactor(process.relay, logs[name], decoders[name], relaying, checkpoints, told=announcer))
+        for policy in compose.POLICIES:
+            for stream, events in policy.observes.items():
+                reactions = dict.fromkeys(events, follow(sender, policy))
+                name = f"{policy.name}-from-{stream}"
+                reactors.append(Reactor(name, logs[stream], decoders[stream], reactions, checkpoints, told=announcer))
         effects = payments.PaymentEffects(http, sender)
         reactors.append(
             Reactor("payment-effects", logs["payments"], decoders["payments"], effects.reactions, checkpoints)

@@ -190,6 +190,7 @@ class System:
         database.close()
         wanted = {f"{process.domain.name}-from-{log}": log for process in compose.PROCESSES for log in process.observes}
         wanted |= {f"{process.domain.name}-relay": process.domain.name for process in compose.PROCESSES}
+        wanted |= {f"{policy.name}-from-{log}": log for policy in compose.POLICIES for log in policy.observes}
         wanted["payment-effects"] = "payments"
         behind = [name for name, log in wanted.items() if heads[log] > 1 and stands.get(name, 0) < heads[log]]
         return not behind and self.inside.heads() == heads
@@ -251,7 +252,15 @@ class Shop:
         heads = self.system.inside.heads()
         positions = ",".join(f"{log}={head}" for log, head in heads.items())
         headers = {"Min-Position": positions, "Prefer": "wait=30"}
-        for path in ("products", "orders", "reports/sales?by=status", "payments/nothing", "orders/nothing"):
+        reads = (
+            "products",
+            "orders",
+            "reports/sales?by=status",
+            "payments/nothing",
+            "orders/nothing",
+            "invoices/nothing",
+        )
+        for path in reads:
             assert self.http.get(f"/v1/{path}", headers=headers).status_code in (200, 404)
 
     def close(self) -> None:

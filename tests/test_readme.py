@@ -43,7 +43,7 @@ def test_the_session_works_as_it_stands_there(tmp_path: Path) -> None:
     assert refunded["status"] == "refunded"
     assert [(row["key"], row["orders"]) for row in report["rows"]] == [("cancelled", 1)]
     assert (first["status"], first["payment"]) == ("placed", None)
-    assert {item["domain"] for item in timeline["items"]} == {"orders", "checkout", "inventory", "payments"}
+    assert {item["domain"] for item in timeline["items"]} >= {"orders", "checkout", "inventory", "payments"}
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in ("default", "setup", "lock", "format")])

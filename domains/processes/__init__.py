@@ -1,4 +1,4 @@
 """Processes: deciders whose inputs are events of several domains and whose outputs are commands to them.
 
-The one place where domains meet, and only by their messages.
+A place where domains meet, and only by their messages; the other are the policies of single services.
 """

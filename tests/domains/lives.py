@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from domains.billing.invoice import Billing, billing
+from domains.billing.messages import CancelInvoice, DraftInvoice, InvoiceLine, IssueInvoice
 from domains.catalogue.messages import DefineProduct
 from domains.catalogue.product import Product, catalogue
 from domains.inventory.messages import (
@@ -112,6 +114,11 @@ LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
         observed(*every(PaymentCaptured, IDS, IDS, (300,))),
         observed(*every(PaymentDeclined, IDS, ("card_declined",))),
     ),
+    billing: life_of(
+        every(DraftInvoice, IDS, ("c",), ("EUR",), ((InvoiceLine("a", "A", 1, 100, 0),), ()), (100,), (0,), (100,)),
+        every(IssueInvoice, IDS, FEW),
+        every(CancelInvoice, IDS, ("enough",)),
+    ),
 }
 STATES: dict[AnyDomain, tuple[type, ...]] = {
     catalogue: Product.__args__,
@@ -119,6 +126,7 @@ STATES: dict[AnyDomain, tuple[type, ...]] = {
     orders: Order.__args__,
     payments: Payment.__args__,
     checkout: Checkout.__args__,
+    billing: Billing.__args__,
 }
 
 

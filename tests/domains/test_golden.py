@@ -16,6 +16,15 @@ import pytest
 from msgspec import Raw, Struct
 
 from bus.blocks import GENESIS, Commit, decoder_of, seal
+from domains.billing.invoice import billing
+from domains.billing.messages import (
+    InvoiceCredited,
+    InvoiceDrafted,
+    InvoiceDropped,
+    InvoiceIssued,
+    InvoiceLine,
+    NumberTaken,
+)
 from domains.catalogue.messages import ProductDefined, ProductRevised
 from domains.catalogue.product import catalogue
 from domains.inventory.messages import (
@@ -146,6 +155,13 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
         ),
         *today(*(CheckoutAdvanced("o1", what, steps) for what, steps in INPUTS_AND_STEPS)),
     ],
+    billing: today(
+        InvoiceDrafted("o1", "c1", "BRL", (InvoiceLine("tea", "Chá verde", 2, 1_250, 300),), 2_500, 300, 2_800),
+        InvoiceDropped("o1"),
+        InvoiceIssued("o1", 7, 2_800),
+        InvoiceCredited("o1", 8, "changed my mind"),
+        NumberTaken(7, "o1"),
+    ),
 }
 
 of_every_domain = pytest.mark.parametrize("domain", EXAMPLES, ids=lambda domain: domain.name)

@@ -90,7 +90,7 @@ def test_a_timeline_holds_every_commit_that_the_order_caused_anywhere(staff: htt
     items = timeline["items"]
     assert timeline["order_id"] == cancelled
     assert {item["correlation"] for item in items} == {cancelled}
-    assert {item["domain"] for item in items} == {"orders", "checkout", "inventory", "payments"}
+    assert {item["domain"] for item in items} >= {"orders", "checkout", "inventory", "payments"}
     of_order = [item for item in items if item["domain"] == "orders"]
     assert [event["type"] for item in of_order for event in item["events"]] == LIFE
     assert [item["version"] for item in of_order] == [1, 2, 3, 4]

@@ -7,11 +7,10 @@ import json
 import httpx
 
 from bus.presence import Owned, Worker
+from gateway.compose import DOMAINS
 from gateway.services import services_of
 from tests.gateway.asserts import problem
 from tests.system import System, tally, until
-
-DOMAINS = ["catalogue", "inventory", "orders", "payments", "checkout"]
 
 
 def worker(name: str, *owns: Owned) -> Worker:
@@ -43,7 +42,7 @@ def test_staff_see_every_process_and_the_owner_of_every_partition(staff: httpx.C
     ]
     (commands,) = (each for each in found["services"] if each["parts"] == ["commands"])
     assert [(each["domain"], each["partition"], each["state"]) for each in found["partitions"]] == [
-        (domain, 0, "serving") for domain in DOMAINS
+        (domain.name, 0, "serving") for domain in DOMAINS
     ]
     assert {each["owner"] for each in found["partitions"]} == {commands["id"]}
     assert all(isinstance(each["token"], int) for each in found["partitions"])

@@ -13,6 +13,8 @@ from msgspec import Raw, Struct
 from bus.commands import Envelope
 from bus.engine import Engine
 from bus.log import MemoryLog
+from domains.billing.invoice import billing
+from domains.billing.messages import CancelInvoice, DraftInvoice, InvoiceLine, IssueInvoice
 from domains.catalogue.messages import DefineProduct
 from domains.catalogue.product import catalogue
 from domains.inventory.messages import DispatchStock, ItemQuantity, ReceiveStock, ReleaseStock, ReserveStock
@@ -39,7 +41,16 @@ from domains.payments.messages import (
 )
 from domains.payments.payment import payments
 
-DOMAINS: dict[str, Domain[Any, Any, Any]] = {domain.name: domain for domain in (orders, payments, inventory, catalogue)}
+DOMAINS: dict[str, Domain[Any, Any, Any]] = {
+    domain.name: domain
+    for domain in (
+        orders,
+        payments,
+        inventory,
+        catalogue,
+        billing,
+    )
+}
 SKUS = tuple(f"sku{n}" for n in range(6))
 CATEGORIES = ("books", "toys", "tools")
 BEGAN = datetime(2017, 10, 30, tzinfo=UTC)
@@ -115,11 +126,23 @@ def catalogue_commands(random: Random, _: str) -> list[Struct]:
     ]
 
 
+def billing_commands(random: Random, order_id: str) -> list[Struct]:
+    lines = tuple(
+        InvoiceLine(random.choice(SKUS), f"thing {n}", random.randint(1, 4), random.randint(1, 9_999), n)
+        for n in range(random.randint(0, 4))
+    )
+    cents = random.randint(0, 50_000)
+    draft = DraftInvoice(order_id, f"customer{random.randint(0, 5)}", "BRL", lines, cents, 5, cents + 5)
+    issue, cancel = IssueInvoice(order_id, cents), CancelInvoice(order_id, random.choice(["late", "é'\"; --"]))
+    return random.choice([[draft], [draft, cancel], [draft, issue], [draft, issue, cancel, cancel]])
+
+
 COMMANDS = {
     "orders": order_commands,
     "payments": payment_commands,
     "inventory": inventory_commands,
     "catalogue": catalogue_commands,
+    "billing": billing_commands,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bus.blocks import decoder_of
+from domains.billing.messages import InvoiceCredited, InvoiceDrafted, InvoiceDropped, InvoiceIssued
 from domains.catalogue.messages import ProductDefined, ProductRevised
 from domains.inventory.messages import ItemDispatched, ItemReleased, ItemReserved, StockReceived, StockRefused
 from domains.orders.messages import (
@@ -30,6 +31,7 @@ from domains.payments.messages import (
 )
 from projections.commit_index import PLACES, commit_index
 from projections.files import ReadModelFiles
+from projections.invoices import invoices
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary
 from projections.payments import payments
@@ -212,6 +214,47 @@ def fold_stock(history: list[Happened]) -> dict[str, Rows]:
     return {"stock": rows_of(shelves)}
 
 
+def fold_invoices(history: list[Happened]) -> dict[str, Rows]:
+    drafts: dict[str, dict[str, Any]] = {}
+    lines: Table = {}
+    for e, version, at in history:
+        match e:
+            case InvoiceDrafted():
+                drafts[e.order_id] = {
+                    "order_id": e.order_id,
+                    "number": None,
+                    "status": "drafted",
+                    "customer_id": e.customer_id,
+                    "currency": e.currency,
+                    "items_cents": e.items_cents,
+                    "freight_cents": e.freight_cents,
+                    "total_cents": e.total_cents,
+                    "paid_cents": 0,
+                    "issued_at": None,
+                    "credit_note": None,
+                    "credit_reason": None,
+                    "credited_at": None,
+                }
+                for n, line in enumerate(e.lines):
+                    lines[e.order_id, n] = [e.order_id, n, line.sku, line.name, line.quantity]
+                    lines[e.order_id, n] += [line.unit_price_cents, line.freight_cents]
+            case InvoiceDropped():
+                drafts[e.order_id]["status"] = "dropped"
+            case InvoiceIssued():
+                issued = {"status": "issued", "number": e.number, "paid_cents": e.paid_cents, "issued_at": at}
+                drafts[e.order_id] |= issued
+            case InvoiceCredited():
+                drafts[e.order_id] |= {"status": "credited", "credit_note": e.number, "credit_reason": e.reason}
+                drafts[e.order_id]["credited_at"] = at
+            case _:
+                continue
+        drafts[e.order_id]["version"] = version
+    return {
+        "invoice": [tuple(drafts[order_id].values()) for order_id in sorted(drafts)],
+        "invoice_line": rows_of(lines),
+    }
+
+
 CASES = [
     (order_summary, fold_order_summary),
     (order_detail, fold_order_detail),
@@ -219,6 +262,7 @@ CASES = [
     (payments, fold_payments),
     (products, fold_products),
     (stock, fold_stock),
+    (invoices, fold_invoices),
 ]
 
 
