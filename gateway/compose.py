@@ -27,9 +27,12 @@ from domains.orders.order import orders
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.payments.payment import payments
 from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
+from domains.reviews.policy import reviews_policy
+from domains.reviews.review import reviews
 from gateway.settings import Settings, SettingsError
 from projections import invoices, order_detail, order_summary, processes, products, sales, stock
 from projections import payments as payment_views
+from projections import reviews as review_views
 from projections.aggregate_state import aggregate_state
 from projections.commit_index import commit_index
 from projections.projection import Projection
@@ -49,10 +52,12 @@ DOMAINS: tuple[AnyDomain, ...] = (  # type: ignore[assignment]  # Each is typed 
     payments,
     checkout,
     billing,
+    reviews,
 )
 
 POLICIES: tuple[AnyPolicy, ...] = (  # type: ignore[assignment]  # As above.
     billing_policy,
+    reviews_policy,
 )
 
 PROJECTIONS: tuple[Projection, ...] = (
@@ -64,6 +69,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     sales.sales,
     processes.processes,
     invoices.invoices,
+    review_views.reviews,
     *(commit_index(domain.name) for domain in DOMAINS),
     *(aggregate_state(domain) for domain in DOMAINS),
 )
@@ -84,6 +90,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         products,
         projections,
         reports,
+        reviews,
         services,
         stock,
     )
@@ -96,6 +103,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *order_lists.routes,
         *payments.routes,
         *invoices.routes,
+        *reviews.routes,
         *reports.routes,
         *projections.routes,
         *parked.routes,

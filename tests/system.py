@@ -18,8 +18,10 @@ from uuid import uuid4
 
 import httpx
 import msgspec
+from msgspec import Struct
 
 from bus.blocks import Block, Commit
+from bus.commands import Answer
 from bus.connection import close, connect
 from bus.jetstream import JetStreamLog
 from gateway import compose
@@ -75,6 +77,7 @@ class Inside:
         self._thread.start()
         self._client = self._run(connect(url, "tests"))
         self._logs = self._run(compose.open_logs(self._client, settings))
+        self._sender = compose.sender(self._client, self._logs)
 
     def heads(self) -> dict[str, int]:
         """Each log's last position."""
@@ -82,6 +85,10 @@ class Inside:
 
     def commits(self, domain: str) -> list[Commit[Json]]:
         return self._run(_commits(self._logs[domain]))
+
+    def send(self, command: Struct) -> Answer:
+        """What is no part of the gateway."""
+        return self._run(self._sender.send(command, id=unique("test"), actor="tests"))
 
     def close(self) -> None:
         self._run(close(self._client))

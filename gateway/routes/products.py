@@ -17,6 +17,7 @@ from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.problems import Problem
 from gateway.security import requires
 from projections.products import PRODUCT, PRODUCTS, PRODUCTS_OF_CATEGORY, ProductRow, products
+from projections.reviews import RATING, RATINGS_OF_SKUS, RatingRow, reviews
 from projections.stock import STOCK, STOCK_OF_SKUS, StockRow, stock
 
 
@@ -34,7 +35,7 @@ class StockLevel(Struct, frozen=True):
 
 
 class Product(Struct, frozen=True):
-    """`rating` is null until somebody who received the product has reviewed it."""
+    """`rating` is the mean of the reviews' scores; null until somebody who received the product has reviewed it."""
 
     sku: str
     name: str
@@ -71,11 +72,13 @@ async def define_product(request: AnyRequest, sku: PathId, data: ProductBody) ->
 async def get_product(request: AnyRequest, sku: PathId) -> Response[Product | None]:
     """One product. Its `ETag` serves `If-None-Match` here and `If-Match` on a revision."""
     gate = gate_of(request)
-    headers = await gate.fresh(request, products, stock)
-    row, level = await asyncio.gather(gate.reader.one(PRODUCT, sku=sku), gate.reader.one(STOCK, sku=sku))
+    headers = await gate.fresh(request, products, stock, reviews)
+    row, level, rating = await asyncio.gather(
+        gate.reader.one(PRODUCT, sku=sku), gate.reader.one(STOCK, sku=sku), gate.reader.one(RATING, sku=sku)
+    )
     if row is None:
         raise Problem(404, "product_unknown", f"there is no product {sku}")
-    product = _product(row, level)
+    product = _product(row, level, rating)
     headers["ETag"] = _etag(product)
     if is_known(request, headers["ETag"]):
         return Response(None, status_code=304, headers=headers)
@@ -88,7 +91,7 @@ async def list_products(
 ) -> Response[Page[Product]]:
     """All products, or those of one category, by SKU."""
     gate = gate_of(request)
-    headers = await gate.fresh(request, products, stock)
+    headers = await gate.fresh(request, products, stock, reviews)
     start = after(cursor)
     if category is None:
         rows = await gate.reader.all(PRODUCTS, after=start, limit=limit + 1)
@@ -96,12 +99,13 @@ async def list_products(
         rows = await gate.reader.all(PRODUCTS_OF_CATEGORY, category=category, after=start, limit=limit + 1)
     skus = msgspec.json.encode([row.sku for row in rows]).decode()
     levels = {level.sku: level for level in await gate.reader.all(STOCK_OF_SKUS, skus=skus)}
-    found = [_product(row, levels.get(row.sku)) for row in rows]
+    ratings = {rating.sku: rating for rating in await gate.reader.all(RATINGS_OF_SKUS, skus=skus)}
+    found = [_product(row, levels.get(row.sku), ratings.get(row.sku)) for row in rows]
     content, links = page(request, found, limit, lambda product: product.sku)
     return Response(content, headers={**headers, **links})
 
 
-def _product(row: ProductRow, level: StockRow | None) -> Product:
+def _product(row: ProductRow, level: StockRow | None, rating: RatingRow | None) -> Product:
     return Product(
         sku=row.sku,
         name=row.name,
@@ -110,11 +114,12 @@ def _product(row: ProductRow, level: StockRow | None) -> Product:
         currency=row.currency,
         version=row.version,
         stock=StockLevel(level.on_hand, level.reserved, level.available) if level else StockLevel(0, 0, 0),
+        rating=rating.rating if rating else None,
     )
 
 
 def _etag(product: Product) -> str:
-    """The version, for `If-Match`, and the content: the stock changes without a new version."""
+    """The version, for `If-Match`, and the content: stock and rating change without a new version."""
     content = int.from_bytes(blake2b(msgspec.json.encode(product), digest_size=7).digest())
     return f'"{product.version}.{content}"'
 

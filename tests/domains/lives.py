@@ -48,6 +48,8 @@ from domains.payments.messages import (
 )
 from domains.payments.payment import Payment, payments
 from domains.processes.checkout import Checkout, CheckoutInput, Observe, checkout
+from domains.reviews.messages import NoteDelivery, NotePurchase, PostReview
+from domains.reviews.review import Reviews, reviews
 from tests.domains.strategies import up_to
 from tests.specification import Hosted
 
@@ -119,6 +121,11 @@ LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
         every(IssueInvoice, IDS, FEW),
         every(CancelInvoice, IDS, ("enough",)),
     ),
+    reviews: life_of(
+        every(NotePurchase, IDS, ("c", "d"), (("a",), ("a", "b"), ())),
+        every(NoteDelivery, IDS),
+        every(PostReview, IDS, ("c", "d"), IDS, FEW, ("", "good")),
+    ),
 }
 STATES: dict[AnyDomain, tuple[type, ...]] = {
     catalogue: Product.__args__,
@@ -127,6 +134,7 @@ STATES: dict[AnyDomain, tuple[type, ...]] = {
     payments: Payment.__args__,
     checkout: Checkout.__args__,
     billing: Billing.__args__,
+    reviews: Reviews.__args__,
 }
 
 

@@ -70,6 +70,8 @@ from domains.payments.messages import (
 )
 from domains.payments.payment import payments
 from domains.processes.checkout import CheckoutAdvanced, CheckoutAdvancedV1, CheckoutInput, CheckoutStep, checkout
+from domains.reviews.messages import DeliveryNoted, PurchaseNoted, ReviewPosted
+from domains.reviews.review import reviews
 
 GOLDEN = Path(__file__).parent / "golden" / "events.json"
 
@@ -161,6 +163,11 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
         InvoiceIssued("o1", 7, 2_800),
         InvoiceCredited("o1", 8, "changed my mind"),
         NumberTaken(7, "o1"),
+    ),
+    reviews: today(
+        PurchaseNoted("o1", "c1", ("tea", "cup")),
+        DeliveryNoted("o1"),
+        ReviewPosted("tea", "c1", "o1", 5, "Muito bom"),
     ),
 }
 

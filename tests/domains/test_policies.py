@@ -13,11 +13,14 @@ from domains.billing.policy import billing_policy
 from domains.kernel import Domain, Policy
 from domains.orders.messages import OrderEvent
 from domains.orders.order import orders
+from domains.reviews.policy import reviews_policy
+from domains.reviews.review import reviews
 from tests.domains.lives import LIVES, lived
 from tests.specification import Hosted
 
 COMMANDED: dict[str, tuple[Policy[Any], Domain[Any, Any, Any]]] = {
     "billing": (billing_policy, billing),
+    "reviews": (reviews_policy, reviews),
 }
 """Each policy that observes orders, and whom it commands."""
 

@@ -16,6 +16,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ROUTES = {
     "/v1/products/{sku}": {"put", "get"},
     "/v1/products": {"get"},
+    "/v1/products/{sku}/reviews": {"post", "get"},
     "/v1/stock/{sku}/receipts": {"post"},
     "/v1/stock/{sku}": {"get"},
     "/v1/orders": {"post", "get"},

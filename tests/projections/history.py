@@ -40,6 +40,8 @@ from domains.payments.messages import (
     RequestPayment,
 )
 from domains.payments.payment import payments
+from domains.reviews.messages import NoteDelivery, NotePurchase, PostReview
+from domains.reviews.review import reviews
 
 DOMAINS: dict[str, Domain[Any, Any, Any]] = {
     domain.name: domain
@@ -49,6 +51,7 @@ DOMAINS: dict[str, Domain[Any, Any, Any]] = {
         inventory,
         catalogue,
         billing,
+        reviews,
     )
 }
 SKUS = tuple(f"sku{n}" for n in range(6))
@@ -137,12 +140,20 @@ def billing_commands(random: Random, order_id: str) -> list[Struct]:
     return random.choice([[draft], [draft, cancel], [draft, issue], [draft, issue, cancel, cancel]])
 
 
+def review_commands(random: Random, order_id: str) -> list[Struct]:
+    customer_id = f"customer{random.randint(0, 20)}"
+    skus = tuple(random.sample(SKUS, random.randint(0, 3)))
+    written = [PostReview(sku, customer_id, order_id, random.randint(1, 5), "é'\"; --") for sku in (*skus, "other")]
+    return [NotePurchase(order_id, customer_id, skus), NoteDelivery(order_id), *written]
+
+
 COMMANDS = {
     "orders": order_commands,
     "payments": payment_commands,
     "inventory": inventory_commands,
     "catalogue": catalogue_commands,
     "billing": billing_commands,
+    "reviews": review_commands,
 }
 
 

@@ -29,6 +29,7 @@ from domains.payments.messages import (
     PaymentRequested,
     RefundRequested,
 )
+from domains.reviews.messages import ReviewPosted
 from projections.commit_index import PLACES, commit_index
 from projections.files import ReadModelFiles
 from projections.invoices import invoices
@@ -38,6 +39,7 @@ from projections.payments import payments
 from projections.products import products
 from projections.projection import Projection
 from projections.reader import Query, Reader
+from projections.reviews import reviews
 from projections.sales import SALES_BY_CATEGORY, SALES_BY_MONTH, SALES_BY_STATUS, SalesRow, sales
 from projections.stock import stock
 from projections.store import Batch, Store
@@ -55,13 +57,19 @@ class Happened(NamedTuple):
     event: Any
     version: int
     at: str
+    place: int = 0
 
 
 def happened(batch: Batch) -> list[Happened]:
     return [
-        Happened(event, commit.version, rfc3339((commit.occurred_at or block.at).astimezone(UTC)))
+        Happened(
+            event,
+            commit.version,
+            rfc3339((commit.occurred_at or block.at).astimezone(UTC)),
+            block.sequence * PLACES + n,
+        )
         for block in batch.blocks
-        for commit in block.commits
+        for n, commit in enumerate(block.commits)
         for event in commit.events
     ]
 
@@ -85,7 +93,7 @@ STATUS: dict[Any, str] = {
 
 def fold_order_summary(history: list[Happened]) -> dict[str, Rows]:
     orders: Table = {}
-    for e, version, at in history:
+    for e, version, at, _ in history:
         if isinstance(e, OrderPlaced):
             units = sum(line.quantity for line in e.lines)
             orders[e.order_id] = [
@@ -108,7 +116,7 @@ def fold_order_summary(history: list[Happened]) -> dict[str, Rows]:
 def fold_order_detail(history: list[Happened]) -> dict[str, Rows]:
     orders: dict[str, dict[str, Any]] = {}
     lines: Table = {}
-    for e, version, at in history:
+    for e, version, at, _ in history:
         if isinstance(e, OrderPlaced):
             orders[e.order_id] = {
                 "order_id": e.order_id,
@@ -144,7 +152,7 @@ def fold_order_detail(history: list[Happened]) -> dict[str, Rows]:
 def fold_sales(history: list[Happened]) -> dict[str, Rows]:
     sold: Table = {}
     categories: Table = {}
-    for e, _, at in history:
+    for e, _, at, _ in history:
         if isinstance(e, OrderPlaced):
             sold[e.order_id] = [e.order_id, at[:7], "placed", e.currency, e.items_cents, e.freight_cents, 0]
             for line in e.lines:
@@ -161,7 +169,7 @@ def fold_sales(history: list[Happened]) -> dict[str, Rows]:
 def fold_payments(history: list[Happened]) -> dict[str, Rows]:
     paid: Table = {}
     parts: Table = {}
-    for e, version, _ in history:
+    for e, version, *_ in history:
         key = e.order_id
         match e:
             case PaymentRequested():
@@ -185,14 +193,14 @@ def fold_payments(history: list[Happened]) -> dict[str, Rows]:
 
 def fold_products(history: list[Happened]) -> dict[str, Rows]:
     found: Table = {}
-    for e, version, at in history:
+    for e, version, at, _ in history:
         found[e.sku] = [e.sku, e.name, e.category, e.price_cents, e.currency, version, at]
     return {"product": rows_of(found)}
 
 
 def fold_stock(history: list[Happened]) -> dict[str, Rows]:
     shelves: Table = {}
-    for e, version, _ in history:
+    for e, version, *_ in history:
         match e:
             case StockReceived():
                 shelf = shelves.setdefault(e.sku, [e.sku, 0, 0, 0])
@@ -217,7 +225,7 @@ def fold_stock(history: list[Happened]) -> dict[str, Rows]:
 def fold_invoices(history: list[Happened]) -> dict[str, Rows]:
     drafts: dict[str, dict[str, Any]] = {}
     lines: Table = {}
-    for e, version, at in history:
+    for e, version, at, _ in history:
         match e:
             case InvoiceDrafted():
                 drafts[e.order_id] = {
@@ -255,6 +263,18 @@ def fold_invoices(history: list[Happened]) -> dict[str, Rows]:
     }
 
 
+def fold_reviews(history: list[Happened]) -> dict[str, Rows]:
+    written: Table = {}
+    ratings: Table = {}
+    for e, _, at, place in history:
+        if isinstance(e, ReviewPosted):
+            written[e.sku, place] = [e.sku, place, e.customer_id, e.order_id, e.score, e.text, at]
+            rating = ratings.setdefault(e.sku, [e.sku, 0, 0])
+            rating[1] += 1
+            rating[2] += e.score
+    return {"review": rows_of(written), "rating": rows_of(ratings)}
+
+
 CASES = [
     (order_summary, fold_order_summary),
     (order_detail, fold_order_detail),
@@ -263,6 +283,7 @@ CASES = [
     (products, fold_products),
     (stock, fold_stock),
     (invoices, fold_invoices),
+    (reviews, fold_reviews),
 ]
 
 
