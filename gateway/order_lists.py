@@ -29,10 +29,12 @@ from projections.order_summary import MOVES_FROM, SUMMARIES_OF_KEYS, SUMMARY, Or
 from projections.projection import Recorded, recorded_of
 from projections.reader import Reader
 
-WAITING_MAX = 256
-"""Changes that wait for one follower."""
+WAITING_MAX = 4_096
+"""Changes that wait for one follower, each of them once for all: more than a block holds, and what is read with it."""
 MISSED_RECORDS_MAX = 512
-"""Of the log, that are read again for one who was away; more, and he begins anew."""
+MISSED_CHANGES_MAX = 4_096
+"""That are read again from the log for one who was away; more of either, and he begins anew."""
+COMMITS_AT_ONCE = 500
 KEYS_AT_ONCE = 1_000
 PATIENCE_S = 10.0
 
@@ -109,10 +111,10 @@ class Follower:
         self._waiting.clear()
         self.changed.set()
 
-    def taken(self) -> list[ListChange]:
-        """All that waits."""
+    def taken(self, behind: int) -> list[ListChange]:
+        """All that waits, without what lies up to a place: that he had before."""
         self.changed.clear()
-        waiting = list(self._waiting)
+        waiting = [change for change in self._waiting if change.place > behind]
         self._waiting.clear()
         return waiting
 
@@ -159,8 +161,11 @@ class OrderLists:
         found: list[ListChange] = []
         if until > max(first - 1, 1):
             async for records in self._source.read(max(first - 1, 1), until):
-                changes = await self._of(records, lambda customer_id: wanted.customer_id in (None, customer_id))
-                found += [change for change in changes if change.place > after and wanted.takes(change)]
+                for some in self._commits(records):
+                    changes = await self._of(some, lambda customer_id: wanted.customer_id in (None, customer_id))
+                    found += [change for change in changes if change.place > after and wanted.takes(change)]
+                    if len(found) > MISSED_CHANGES_MAX:
+                        return None
         return found
 
     async def close(self) -> None:
@@ -187,17 +192,19 @@ class OrderLists:
                 last = records[-1].sequence
                 while not await self._standings.wait(order_summary.name, last, PATIENCE_S):
                     log.debug("%s does not show %d yet", order_summary.name, last)
-                changes = await self._of(records, self._is_followed)
-                self._handed = last
-                for change in changes:
-                    for follower in self._who_follow(change.order.customer_id):
-                        follower.hand(change)
+                for some in self._commits(records):
+                    changes = await self._of(some, self._is_followed)
+                    self._handed = some[-1].sequence
+                    for change in changes:
+                        for follower in self._who_follow(change.order.customer_id):
+                            follower.hand(change)
         except (LogDamaged, msgspec.DecodeError, sqlite3.Error) as error:
             log.error("nobody is told of changes of orders any more: %s", error)
         finally:
-            for followers in self._followers.values():
-                for follower in followers:
-                    follower.lose()
+            if self._tail is asyncio.current_task():  # It ends by itself, and not because nobody follows any more.
+                for followers in self._followers.values():
+                    for follower in followers:
+                        follower.lose()
 
     def _who_follow(self, customer_id: str) -> Iterator[Follower]:
         for key in (customer_id, None):
@@ -206,14 +213,20 @@ class OrderLists:
     def _is_followed(self, customer_id: str) -> bool:
         return None in self._followers or customer_id in self._followers
 
-    async def _of(self, records: Sequence[Record], of_customer: Callable[[str], bool]) -> list[ListChange]:
-        """What these records did to the orders of the customers that are asked for."""
-        recorded = [
-            each
-            for record in records
-            for block in [self._decoder.decode(record.data)]
-            for each in recorded_of(record.sequence, block.at, block.commits)
-        ]
+    def _commits(self, records: Sequence[Record]) -> Iterator[list[Recorded]]:
+        """Those of whole blocks, a few blocks at a time, so that others get their turn between."""
+        some: list[Recorded] = []
+        for record in records:
+            block = self._decoder.decode(record.data)
+            some += recorded_of(record.sequence, block.at, block.commits)
+            if len(some) >= COMMITS_AT_ONCE:
+                yield some
+                some = []
+        if some:
+            yield some
+
+    async def _of(self, recorded: Sequence[Recorded], of_customer: Callable[[str], bool]) -> list[ListChange]:
+        """What these commits did to the orders of the customers that are asked for."""
         rows = await self._rows({each.commit.aggregate for each in recorded})
         return [
             ListChange(

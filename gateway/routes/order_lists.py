@@ -85,10 +85,9 @@ async def _events(gate: Gate, wanted: OrderFilter, limit: int, last: int | None)
                     yield _message(change)
                     seen = change.place
             while not follower.lost and asyncio.get_running_loop().time() < ends_at:
-                for change in follower.taken():
-                    if change.place > seen:  # What the list or the client had before is not said again.
-                        yield _message(change)
-                        seen = change.place
+                for change in follower.taken(seen):
+                    yield _message(change)
+                    seen = change.place
                 if not await woken(follower.changed):
                     yield still_here()
     except (LogUnreachable, ReadModelMissing, sqlite3.Error, Problem) as error:  # The client comes again.

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from bench.lives import lives
 from bus.announcements import Announcer, Standing, Standings
-from bus.blocks import block_decoder, seal
+from bus.blocks import BLOCK_COMMITS_MAX, block_decoder, seal
 from bus.log import MemoryLog
 from domains.kernel import Rejected
 from domains.orders.messages import (
@@ -30,7 +30,15 @@ from domains.orders.messages import (
 )
 from domains.orders.order import orders
 from gateway.changes import Changes
-from gateway.order_lists import MISSED_RECORDS_MAX, WAITING_MAX, Follower, ListChange, OrderFilter, OrderLists
+from gateway.order_lists import (
+    COMMITS_AT_ONCE,
+    MISSED_RECORDS_MAX,
+    WAITING_MAX,
+    Follower,
+    ListChange,
+    OrderFilter,
+    OrderLists,
+)
 from projections.commit_index import PLACES
 from projections.files import ReadModelFiles
 from projections.history import folded
@@ -236,8 +244,8 @@ async def test_the_list_and_what_is_handed_from_then_on_meet_whenever_one_begins
         got: list[list[ListChange]] = [[] for _ in begun]
 
         def all_there() -> bool:
-            for (_, follower), changes in zip(begun, got, strict=True):
-                changes += follower.taken()
+            for (moment, follower), changes in zip(begun, got, strict=True):
+                changes += follower.taken(moment.sequence * PLACES + PLACES - 1)
             return all(changes and changes[-1].place == places(written)[-1] for changes in got)
 
         await lists.grow(2)
@@ -245,8 +253,9 @@ async def test_the_list_and_what_is_handed_from_then_on_meet_whenever_one_begins
         await until(all_there)
     for (moment, follower), changes in zip(begun, got, strict=True):
         assert not follower.lost
-        new = [change.place for change in changes if change.sequence > moment.sequence]
-        assert new == places(each for each in written if each.sequence > moment.sequence)
+        assert [change.place for change in changes] == places(
+            each for each in written if each.sequence > moment.sequence
+        )
 
 
 async def test_what_the_list_does_not_show_yet_is_handed_on_when_it_does(lists: Lists) -> None:
@@ -256,10 +265,24 @@ async def test_what_the_list_does_not_show_yet_is_handed_on_when_it_does(lists: 
         assert (await lists.listed()).sequence == 2
         assert follower.begins == 2
         await turns()
-        assert follower.taken() == []
+        assert follower.taken(0) == []
         await lists.show()
         await until(lambda: follower.changed.is_set())
-        assert [change.sequence for change in follower.taken()] == [3] * 5
+        assert [change.sequence for change in follower.taken(0)] == [3] * 5
+
+
+async def test_a_new_follower_is_not_lost_by_the_end_of_those_before(lists: Lists) -> None:
+    """The reader of the log that ended with them takes its time."""
+    await lists.grow(1)
+    for _ in range(5):
+        async with lists.lists.following(EVERYTHING):
+            await turns()
+        async with lists.lists.following(EVERYTHING) as follower:
+            await turns()
+            await lists.grow(1)
+            await follower.changed.wait()
+            assert not follower.lost
+            assert len(follower.taken(0)) == 1
 
 
 async def test_a_change_is_the_order_as_it_was_then(lists: Lists) -> None:
@@ -294,23 +317,33 @@ async def test_what_was_missed_begins_behind_any_place_and_is_of_the_list(lists:
     assert await lists.lists.missed(EVERYTHING, (last + 3) * PLACES, last) == []
 
 
-async def test_what_is_too_long_ago_is_not_read_again(lists: Lists) -> None:
+async def test_what_is_too_long_ago_is_not_read_again(lists: Lists, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         await lists.grow(1)
     assert await lists.lists.missed(EVERYTHING, 0, MISSED_RECORDS_MAX + 1) is None
+    assert len(await lists.lists.missed(EVERYTHING, 0, 4) or ()) == 3
+    monkeypatch.setattr("gateway.order_lists.MISSED_CHANGES_MAX", 2)
+    assert await lists.lists.missed(EVERYTHING, 0, 4) is None
 
 
-async def test_who_does_not_take_what_waits_is_lost_and_holds_nothing(lists: Lists) -> None:
+async def test_who_does_not_take_what_waits_is_lost_and_holds_nothing(
+    lists: Lists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.order_lists.WAITING_MAX", 20)
     await lists.grow(1)
     async with lists.lists.following(EVERYTHING) as slow, lists.lists.following(EVERYTHING) as quick:
         got: list[ListChange] = []
         for _ in range(3):
-            await lists.grow(WAITING_MAX // 2 - 1)
+            await lists.grow(9)
             while len(got) < lists.grown - 1:
                 await quick.changed.wait()
-                got += quick.taken()
-        assert (slow.lost, slow.taken(), slow.changed.is_set()) == (True, [], False)
+                got += quick.taken(0)
+        assert (slow.lost, slow.taken(0), slow.changed.is_set()) == (True, [], False)
         assert not quick.lost
+
+
+def test_a_whole_block_can_wait_for_a_follower_with_what_is_read_with_it() -> None:
+    assert WAITING_MAX >= BLOCK_COMMITS_MAX + COMMITS_AT_ONCE
 
 
 async def test_a_log_that_is_damaged_ends_every_stream(lists: Lists) -> None:
