@@ -248,6 +248,10 @@ class OrderLists:
         return found
 
 
+_COLUMNS = OrderSummary.__struct_fields__
+_INSERT = f"INSERT INTO order_summary ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"  # noqa: S608  # Our own names.
+
+
 class SummaryAfter:
     """An order's summary as it was after a commit, by the very statements of the read model.
 
@@ -263,7 +267,7 @@ class SummaryAfter:
         run = self._connection.execute
         run("DELETE FROM order_summary")
         if not any(isinstance(event, OrderPlaced) for event in recorded.commit.events):
-            run("INSERT INTO order_summary VALUES (?, ?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(row))
+            run(_INSERT, msgspec.structs.asdict(row))
         for sql, parameters in order_summary.statements(recorded):
             run(sql, parameters)
         after = run(SUMMARY.sql, {"order_id": row.order_id}).fetchone()
