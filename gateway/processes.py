@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -41,9 +42,11 @@ class Process(Struct, frozen=True):
     changed_at: str
 
 
-async def processes_of(reader: Reader, status: ProcessStatus | None, after: str, limit: int) -> list[Process]:
+async def processes_of(
+    reader: Reader, status: ProcessStatus | None, after: str, limit: int, now: Callable[[], float] = time.time
+) -> list[Process]:
     """By id, from behind `after`. Raises `ReadModelMissing`."""
-    stuck_before = timestamp(datetime.fromtimestamp(time.time() - STUCK_AFTER_S, UTC))
+    stuck_before = timestamp(datetime.fromtimestamp(now() - STUCK_AFTER_S, UTC))
     if status is None:
         rows = await reader.all(PROCESSES, stuck_before=stuck_before, after=after, limit=limit)
     elif status == "stuck":

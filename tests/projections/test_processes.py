@@ -18,7 +18,7 @@ from projections.processes import STUCK_AFTER_S, processes
 from projections.reader import Reader
 from projections.store import Batch, ReadBlock, Store
 
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(seconds=2 * STUCK_AFTER_S)
 
 
@@ -78,7 +78,7 @@ def build(folder: Path, *batches: list[ReadBlock]) -> Reader:
 async def test_each_stands_as_its_decider_says_however_it_was_batched(tmp_path: Path, split: int) -> None:
     every = blocks(NOW)
     reader = build(tmp_path, *(part for part in (every[:split], every[split:]) if part))
-    found = await processes_of(reader, None, "", 100)
+    found = await processes_of(reader, None, "", 100, NOW.timestamp)
     assert {each.process_id: each.status for each in found} == {name: status for name, (_, status) in LIVES.items()}
     for each in found:
         inputs, _ = LIVES[each.process_id]
@@ -94,14 +94,18 @@ async def test_what_is_under_way_and_does_nothing_is_stuck(tmp_path: Path) -> No
     reader = build(tmp_path, blocks(LONG_AGO))
 
     async def ids(status: ProcessStatus | None, after: str = "", limit: int = 100) -> list[str]:
-        return [each.process_id for each in await processes_of(reader, status, after, limit)]
+        return [each.process_id for each in await processes_of(reader, status, after, limit, NOW.timestamp)]
 
     assert await ids("stuck") == ["a-reserving", "b-charging", "f-leaving"]
     assert await ids("stuck", after="a-reserving", limit=1) == ["b-charging"]
     assert await ids("running") == await ids("waiting") == await ids("compensating") == []
     assert await ids("failed") == ["d-refused", "e-declined", "g-left"]
     assert await ids(None, limit=2) == ["a-reserving", "b-charging"]
-    assert {each.status for each in await processes_of(reader, None, "", 100)} == {"stuck", "done", "failed"}
+    assert {each.status for each in await processes_of(reader, None, "", 100, NOW.timestamp)} == {
+        "stuck",
+        "done",
+        "failed",
+    }
     await reader.close()
 
 
