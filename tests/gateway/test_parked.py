@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx
@@ -20,15 +20,24 @@ from tests.system import Shop, System, order_of, unique, until
 MODEL = "order_summary"
 
 
-def by_hand(system: System, sql: str, *parameters: str) -> None:
+@contextmanager
+def by_hand(system: System) -> Iterator[sqlite3.Connection]:
     live = ReadModelFiles(system.settings.read_models).live(MODEL)
     assert live is not None
     with closing(sqlite3.connect(live, timeout=10)) as connection, connection:
-        connection.execute(sql, parameters)
+        yield connection
+
+
+def take_its_place(system: System, order_id: str) -> None:
+    with by_hand(system) as connection:
+        columns = connection.execute("SELECT name, type FROM pragma_table_info('order_summary')").fetchall()
+        row = [order_id if name == "order_id" else "" if kind == "TEXT" else 0 for name, kind in columns]
+        connection.execute(f"INSERT INTO order_summary VALUES ({', '.join('?' * len(row))})", row)
 
 
 def make_room(system: System, order_id: str) -> None:
-    by_hand(system, "DELETE FROM order_summary WHERE order_id = ?", order_id)
+    with by_hand(system) as connection:
+        connection.execute("DELETE FROM order_summary WHERE order_id = ?", (order_id,))
 
 
 def run(system: System, *arguments: str) -> Result:
@@ -44,7 +53,7 @@ def parked(staff: httpx.Client, order_id: str) -> dict[str, Any] | None:
 def stuck(system: System, shop: Shop, staff: httpx.Client) -> Iterator[dict[str, Any]]:
     """A settled order that its summary cannot show: three commits wait."""
     order_id = unique("order")
-    by_hand(system, "INSERT INTO order_summary VALUES (?, 'nobody', 'placed', 'EUR', 1, 1, '', '')", order_id)
+    take_its_place(system, order_id)
     body = order_of(shop.product(units=1), order_id=order_id, customer_id=unique("customer"))
     assert shop.http.post("/v1/orders", json=body).status_code == 201
     assert shop.settled(order_id)["status"] == "paid"  # Its other read models go on.

@@ -116,6 +116,28 @@ async def test_a_failing_handler_parks_its_key_and_the_read_model_goes_on(shop: 
         assert (told.error, told.sequence, told.parked_keys, told.parked_commits) == ("", last, 1, 2)
 
 
+async def test_a_full_disk_halts_the_read_model_loudly_parks_nothing_and_loses_nothing(shop: Shop) -> None:
+    tally = shop.tally()
+    async with shop.feeding(tally) as feed:
+        before = await shop.written.block(("a", [Added("a", 1)]))
+        await shop.reaches(tally, before)
+        async with feed.lock:
+            connection = feed.stores[tally.name]._connection
+            (used,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {used}")
+        many = [(f"b{n}", [Added(f"b{n}", 1)]) for n in range(500)]
+        last = await shop.written.block(*many, ("c", [Scribbled("c", "indigestible")]))
+        told = await shop.halted(tally)
+        assert "full" in told.error
+        assert (told.sequence, told.parked_keys) == (before, 0)
+    async with shop.working(tally):  # There is room again.
+        await until(lambda: (told := shop.standings.latest(tally.name)) and told.sequence == last and not told.error)
+        assert await shop.totals(tally) == {"a": 1, **{f"b{n}": 1 for n in range(500)}}
+        now = shop.standings.latest(tally.name)
+        assert now is not None
+        assert now.parked_keys == 1
+
+
 async def test_when_every_read_model_halted_the_feed_still_tells_so(shop: Shop) -> None:
     tally = replace(shop.tally(), key="")
     async with shop.working(tally):
