@@ -153,13 +153,13 @@ class Parking:
         if not self.commits and not self._discarded:
             return recorded
         free: list[Recorded] = []
+        concerned = {*self.commits, *(key for key, _, _ in self._discarded)}
         for each in recorded:
-            parts = self._projection.by_key(each)
-            gone = {key for key in parts if (key, each.sequence, each.offset) in self._discarded}
-            queueing = [part for key, part in parts.items() if key in self.commits and key not in gone]
-            if not gone and not queueing:
+            if concerned.isdisjoint(self._projection.keys(each)):
                 free.append(each)
                 continue
+            parts = self._projection.by_key(each)
+            gone = {key for key in parts if (key, each.sequence, each.offset) in self._discarded}
             for key, part in parts.items():
                 if key in gone:
                     continue

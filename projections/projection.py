@@ -99,6 +99,11 @@ class Projection:
                 if self.key not in _parameters(sql):
                     raise ValueError(f"{self.name}: what {kind.__name__} does has no parameter {self.key}: {sql}")
 
+    def keys(self, recorded: Recorded) -> set[str]:
+        """Whose rows a commit is about."""
+        every, of, key = self.batch is not None, self.on, self.key
+        return {str(getattr(event, key)) for event in recorded.commit.events if every or type(event) in of}
+
     def by_key(self, recorded: Recorded) -> dict[str, Recorded]:
         """What this read model has to do with a commit, a part for each key: the same commit with only its events."""
         events: dict[str, list[object]] = {}
