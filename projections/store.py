@@ -124,10 +124,12 @@ class Store:
         """To write: takes the lease from whoever had it. Raises `OtherFormat`."""
         if not path.exists():
             raise FileNotFoundError(path)
-        connection = _checked(_connect(path), path)
-        _relax(connection)
-        [(lease,)] = connection.execute("UPDATE _position SET lease = lease + 1 RETURNING lease").fetchall()
-        return cls(projection, path, connection, lease)
+        connection = _connect(path)
+        with _closed_on_failure(connection):
+            _check_format(connection, path)
+            _relax(connection)
+            [(lease,)] = connection.execute("UPDATE _position SET lease = lease + 1 RETURNING lease").fetchall()
+            return cls(projection, path, connection, lease)
 
     @classmethod
     def look(cls, projection: Projection, path: Path) -> Store:
@@ -138,12 +140,13 @@ class Store:
         if not path.exists():
             raise FileNotFoundError(path)
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        connection = _checked(
-            sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False), path
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
-        connection.execute("BEGIN")
-        connection.execute("SELECT sequence FROM _position").fetchone()  # The moment is that of the first read.
-        return cls(projection, path, connection, NO_LEASE)
+        with _closed_on_failure(connection):
+            connection.execute("BEGIN")
+            _check_format(connection, path)  # The moment is that of the first read.
+            return cls(projection, path, connection, NO_LEASE)
 
     def close(self) -> None:
         self._connection.close()
@@ -330,12 +333,19 @@ def _connect(path: Path, *, safe: bool = True) -> sqlite3.Connection:
     return connection
 
 
-def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+def _check_format(connection: sqlite3.Connection, path: Path) -> None:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found != FORMAT:
-        connection.close()
         raise OtherFormat(f"{path.name} is of format {found}, this release writes {FORMAT}")
-    return connection
+
+
+@contextmanager
+def _closed_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _relax(connection: sqlite3.Connection) -> None:
