@@ -106,8 +106,9 @@ class Site:
         self.projector = None
 
     def kill_gateway(self) -> None:
-        """With the process that serves for it."""
+        """With the process that serves for it; stopped first, so that it does not start one more meanwhile."""
         if self.gateway is not None:
+            self.gateway.send_signal(signal.SIGSTOP)
             for pid in [*descendants(self.gateway.pid), self.gateway.pid]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
