@@ -518,6 +518,23 @@ async def test_a_version_that_lost_all_rows_waits_for_somebody_who_accepts_it(sh
     await asyncio.wait({running})
 
 
+async def test_a_version_that_breaks_its_own_rules_cannot_be_accepted(shop: Shop) -> None:
+    old = shop.tally()
+    new = replace(shop.tally(version=2), never={"nobody counts to 28": "SELECT * FROM total WHERE total = 28"})
+    async with shop.working(old):
+        await shop.reaches(old, await some_history(shop))
+    worker = shop.worker(new)
+    running = asyncio.create_task(worker.run())
+    assert "nobody counts to 28: ('a', 28)" in (await shop.halted(new)).error
+    begun = await worker.begin_rebuild({"name": new.name, "accept_difference": "yes"})
+    await until(
+        lambda: (told := worker.feeds[shop.stream].rebuilds[new.name]).id == begun.detail and told.state == "failed"
+    )
+    assert builds(shop, old) == [f"{old.name}@1.1.db"]
+    running.cancel()
+    await asyncio.wait({running})
+
+
 async def test_queries_that_the_old_tables_cannot_answer_are_told_to_wait(shop: Shop) -> None:
     old = shop.tally()
     async with shop.working(old):
