@@ -25,6 +25,7 @@ from bus.lifetime import die_with_parent
 from bus.presence import Announcing, Present, this_process
 from gateway import compose, docs
 from gateway.bodies import BODY_BYTES_MAX
+from gateway.direct import Direct
 from gateway.gate import Gate
 from gateway.logs import log_to_stderr
 from gateway.problems import handle
@@ -32,7 +33,6 @@ from gateway.running import nats_url
 from gateway.security import Authentication
 from gateway.settings import Settings, from_environment, home, jwt_secret
 from gateway.tokens import Tokens
-from gateway.writes import Writes
 from projections.reader import Reader
 
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
@@ -89,7 +89,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[*compose.routes(), docs.page, docs.files()],
         lifespan=[lifespan],
         state=State(),
-        middleware=[DefineMiddleware(Authentication), DefineMiddleware(Writes)],
+        middleware=[DefineMiddleware(Authentication), DefineMiddleware(Direct)],
         exception_handlers={Exception: handle},
         request_max_body_size=BODY_BYTES_MAX,
         openapi_config=docs.openapi,

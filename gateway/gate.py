@@ -158,13 +158,14 @@ class Gate:
 
         Raises `Problem` 503 `position_not_reached` unless the client takes a stale answer.
         """
-        wanted = positions(request.headers.get("Min-Position", ""))
-        if not wanted:
+        asked = header(request, b"min-position")
+        if not asked:
             return {}
+        wanted = positions(asked)
         unknown = [domain for domain in wanted if domain not in self.logs]
         if unknown:
             raise Problem(422, "malformed", f"there is no log {unknown[0]}", field="header:Min-Position")
-        prefer = request.headers.get("Prefer", "")
+        prefer = header(request, b"prefer") or ""
         waits = WAITS_PATTERN.search(prefer)
         wait_s = min(float(waits[1]), WAIT_MAX_S) if waits else WAIT_S
         elsewhere = wanted.keys() - {model.stream for model in models}
@@ -179,13 +180,13 @@ class Gate:
                 ),
             )
         except LogUnreachable as error:
-            log.info("what %s led to cannot be told: %s", request.headers["Min-Position"], error)
+            log.info("what %s led to cannot be told: %s", asked, error)
             reached = [False]
         if all(reached):
             return {}
         if "handling=stale" in prefer:
             return {"Warning": '110 - "Response is Stale"'}
-        raise unavailable("position_not_reached", f"{request.headers['Min-Position']} was not reached in {wait_s:g} s")
+        raise unavailable("position_not_reached", f"{asked} was not reached in {wait_s:g} s")
 
     async def reached(self, model: Projection, sequence: int, wait_s: float) -> bool:
         if sequence <= EPOCH_SEQUENCE:
@@ -227,7 +228,10 @@ def expected_version(request: AnyRequest) -> int | None:
 
 def is_known(request: AnyRequest, etag: str) -> bool:
     """Whether the client has what this ETag stands for already (`If-None-Match`)."""
-    tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
+    given = header(request, b"if-none-match")
+    if given is None:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in given.split(",")}
     return etag in tags or "*" in tags
 
 

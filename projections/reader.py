@@ -95,26 +95,32 @@ class Reader:
     async def all(self, query: Query[Result], **parameters: Value) -> list[Result]:
         """All rows of one moment, the newest: a query runs to its end in one hop, so no other one of the connection
         finds it half-read and gets its moment, which would be an older one."""
-        async with self._connection(query.projection.name) as opened:
-            try:
-                rows = await self._rows(opened, query, parameters)
-                if len(rows) > QUERY_ROWS_MAX:
-                    raise ResultTooLarge(f"a query of {query.projection.name} gives more than {QUERY_ROWS_MAX} rows")
-                return [msgspec.convert(dict(row), query.result) for row in rows]
-            except (sqlite3.OperationalError, msgspec.ValidationError) as error:
-                if self._files.is_of(opened.path, query.projection):
-                    raise
-                being_built = f"{opened.path.name} is live, and version {query.projection.version} not built yet"
-                raise ReadModelMissing(f"{being_built}: {error}") from error
+        try:
+            rows = self._on_loop(query, parameters) if query.by_key else None
+            if rows is None:
+                async with self._connection(query.projection.name) as opened:
+                    rows = list(await opened.connection.execute_fetchall(query.sql, parameters))
+            if len(rows) > QUERY_ROWS_MAX:
+                raise ResultTooLarge(f"a query of {query.projection.name} gives more than {QUERY_ROWS_MAX} rows")
+            return [msgspec.convert(dict(row), query.result) for row in rows]
+        except (sqlite3.OperationalError, msgspec.ValidationError) as error:
+            opened = self._open[query.projection.name]
+            if self._files.is_of(opened.path, query.projection):
+                raise
+            being_built = f"{opened.path.name} is live, and version {query.projection.version} not built yet"
+            raise ReadModelMissing(f"{being_built}: {error}") from error
 
-    @staticmethod
-    async def _rows(opened: _Open, query: Query[Result], parameters: dict[str, Value]) -> list[sqlite3.Row]:
-        if query.by_key:
-            try:
-                return opened.on_loop.execute(query.sql, parameters).fetchall()
-            except sqlite3.OperationalError as error:  # Locked, for a moment: waited for elsewhere.
-                log.debug("a query of %s goes to its thread: %s", query.projection.name, error)
-        return list(await opened.connection.execute_fetchall(query.sql, parameters))
+    def _on_loop(self, query: Query[Result], parameters: dict[str, Value]) -> list[sqlite3.Row] | None:
+        """None where it has to go to the thread: the file is not open yet, or locked for a moment."""
+        name = query.projection.name
+        opened = self._open.get(name)
+        if opened is None or opened.stamp != self._files.stamp(name):
+            return None
+        try:
+            return opened.on_loop.execute(query.sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            log.debug("a query of %s goes to its thread: %s", name, error)
+            return None
 
     async def one(self, query: Query[Result], **parameters: Value) -> Result | None:
         rows = await self.all(query, **parameters)
