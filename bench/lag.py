@@ -35,7 +35,7 @@ from projections.order_summary import SUMMARY, order_summary
 from projections.reader import Reader
 
 RATE_PER_S = 2_000
-KEPT_SHARE = 0.95
+KEPT_SHARE = 0.9
 """Of that rate at least, or the load was none."""
 ROUND_S = 10.0
 QUICK_ROUND_S = 3.0
