@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 import nats.errors
@@ -13,16 +13,17 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from bus.commands import Answer, Refused, command_subject, decode_frame, encode
-from bus.engine import Engine
-
-State = TypeVar("State")
-Command = TypeVar("Command")
-Event = TypeVar("Event")
+from bus.commands import Answer, Envelope, Refused, command_subject, decode_frame, encode
 
 STOP_TIMEOUT_S = 1.0
 
 log = logging.getLogger(__name__)
+
+
+class Takes(Protocol):
+    """An engine, or whatever else answers frames of commands."""
+
+    def submit(self, frame: Sequence[Envelope], /) -> asyncio.Future[list[Answer]]: ...
 
 
 class Endpoint:
@@ -36,7 +37,7 @@ class Endpoint:
     def __init__(
         self,
         client: Client,
-        engine: Engine[State, Command, Event],
+        engine: Takes,
         domain: str,
         partition: int = 0,
         *,

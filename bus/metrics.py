@@ -23,3 +23,13 @@ reactor_position = Gauge(
 )
 reactor_retries = Counter("tally_reactor_retries_total", "Reactions that had to be tried again.", ("reactor",))
 reactor_parked = Counter("tally_reactor_parked_total", "Reactions that were given up and parked.", ("reactor",))
+outbox_backlog = Gauge(
+    "tally_outbox_backlog", "Rows of an outbox that are not on the log yet.", ("service",), multiprocess_mode="livemax"
+)
+outbox_lag_seconds = Gauge(
+    "tally_outbox_lag_seconds",
+    "For how long the oldest of them has waited.",
+    ("service",),
+    multiprocess_mode="livemax",
+)
+outbox_published = Counter("tally_outbox_published_total", "Rows of an outbox that were published.", ("service",))

@@ -74,11 +74,13 @@ def this_process(parts: tuple[str, ...], version: str) -> Worker:
 
 
 class Announcing:
-    """Says again and again that this process is there. `owns` is asked each time."""
+    """Says again and again that this process is there. `owns` and `serves` are asked each time: for the partitions
+    whose lease it holds, and for what no lease decides."""
 
     def __init__(self, client: Client, worker: Worker) -> None:
         self.worker = worker
         self.owns: Callable[[], tuple[Owned, ...]] = tuple
+        self.serves: Callable[[], tuple[Owned, ...]] = tuple
         self.ready = False
         self.leaving = False
         """Whether it is about to end: nothing should be left to it any more."""
@@ -97,7 +99,9 @@ class Announcing:
     async def say(self) -> None:
         if not self._client.is_connected:
             return  # It would be said later, when it may not be true any more.
-        told = msgspec.structs.replace(self.worker, owns=self.owns(), ready=self.ready, leaving=self.leaving)
+        told = msgspec.structs.replace(
+            self.worker, owns=(*self.owns(), *self.serves()), ready=self.ready, leaving=self.leaving
+        )
         try:
             await self._client.publish(f"worker.{told.id}", msgspec.json.encode(told))
         except nats.errors.Error as error:

@@ -147,3 +147,26 @@ class Policy(Generic[Event]):
     name: str
     observes: Mapping[str, tuple[type[Event], ...]]
     react: Callable[[Event], Sequence[Struct]]
+
+
+@dataclass(frozen=True, slots=True)
+class StateStored(Generic[State, Command, Event]):
+    """What a service keeps as states: its database is the truth, and its log tells others what happened.
+
+    `decide` answers a command with the state to keep and the events to tell, none where all is already so, or raises
+    `Rejected`. What is kept is no fold of the events, so these need not hold it. In the states `erased` nothing may be
+    left of what was kept before.
+    """
+
+    name: str
+    commands: tuple[type[Command], ...]
+    events: tuple[type[Event], ...]
+    states: tuple[type[State], ...]
+    target: Callable[[Command], str]
+    initial: State
+    decide: Callable[[State, Command], tuple[State, list[Event]]]
+    erased: tuple[type[State], ...] = ()
+
+    def targets(self, command: Command) -> tuple[str, ...]:
+        """As of a `Domain`."""
+        return (self.target(command),)
