@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bus.log import LogDamaged, Record
-from domains.kernel import Domain, Upcaster
+from domains.kernel import Domain, StateStored, Upcaster
 
 BLOCK_BYTES_MAX = 512 * 1024
 BLOCK_COMMITS_MAX = 2_000
@@ -132,7 +132,9 @@ def block_decoder(events: tuple[type, ...], upcasters: tuple[Upcaster[Any, Any],
     return BlockDecoder(events, upcasters)
 
 
-def decoder_of(domain: Domain[State, Command, Event]) -> BlockDecoder[Event]:
+def decoder_of(
+    domain: Domain[State, Command, Event] | StateStored[State, Command, Event],
+) -> BlockDecoder[Event]:
     """Decodes a block of this domain's log."""
     return block_decoder(domain.events, domain.upcasters)  # type: ignore[return-value]  # A union made at run time.
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import NODEFAULT, UNSET, Struct, inspect
 
-from domains.kernel import Domain
+from domains.kernel import Domain, StateStored
 
 State = TypeVar("State")
 Command = TypeVar("Command")
@@ -47,7 +47,7 @@ Register = Mapping[str, Mapping[str, Message]]
 """By domain and tag."""
 
 
-def register_of(domain: Domain[State, Command, Event]) -> dict[str, Message]:
+def register_of(domain: Domain[State, Command, Event] | StateStored[State, Command, Event]) -> dict[str, Message]:
     """Every version of every message of a domain, as today's types have it."""
     older = tuple(upcaster.older for upcaster in domain.upcasters)
     found: dict[str, Message] = {}

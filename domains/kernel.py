@@ -166,6 +166,7 @@ class StateStored(Generic[State, Command, Event]):
     initial: State
     decide: Callable[[State, Command], tuple[State, list[Event]]]
     erased: tuple[type[State], ...] = ()
+    upcasters: tuple[Upcaster[Any, Any], ...] = ()
 
     def targets(self, command: Command) -> tuple[str, ...]:
         """As of a `Domain`."""

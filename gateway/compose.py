@@ -19,9 +19,10 @@ from bus.witness import recall
 from domains.billing.invoice import billing
 from domains.billing.policy import billing_policy
 from domains.catalogue.product import catalogue
+from domains.customers.customer import customers
 from domains.inventory.messages import StockRefused, StockReserved
 from domains.inventory.stock import inventory
-from domains.kernel import Domain, Policy
+from domains.kernel import Domain, Policy, StateStored
 from domains.orders.messages import OrderCancelled, OrderPlaced
 from domains.orders.order import orders
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
@@ -30,6 +31,7 @@ from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe,
 from domains.reviews.policy import reviews_policy
 from domains.reviews.review import reviews
 from gateway.settings import Settings, SettingsError
+from projections import customers as customer_views
 from projections import invoices, order_detail, order_summary, processes, products, sales, stock
 from projections import payments as payment_views
 from projections import reviews as review_views
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 AnyDomain = Domain[object, object, object]
 AnyPolicy = Policy[object]
+AnyStateStored = StateStored[object, object, object]
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,11 @@ POLICIES: tuple[AnyPolicy, ...] = (  # type: ignore[assignment]  # As above.
     reviews_policy,
 )
 
+STATE_STORED: tuple[AnyStateStored, ...] = (customers,)  # type: ignore[assignment]  # As above.
+
+LOGS: tuple[AnyDomain | AnyStateStored, ...] = (*DOMAINS, *STATE_STORED)
+"""Whatever has a log."""
+
 PROJECTIONS: tuple[Projection, ...] = (
     products.products,
     stock.stock,
@@ -70,7 +78,8 @@ PROJECTIONS: tuple[Projection, ...] = (
     processes.processes,
     invoices.invoices,
     review_views.reviews,
-    *(commit_index(domain.name) for domain in DOMAINS),
+    customer_views.customer_status,
+    *(commit_index(each.name) for each in LOGS),
     *(aggregate_state(domain) for domain in DOMAINS),
 )
 
@@ -79,6 +88,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
     """Every route. Imported when asked for: workers serve no HTTP and start without the web framework."""
     from gateway.routes import (
         commands,
+        customers,
         health,
         invoices,
         order_changes,
@@ -98,6 +108,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
     return [
         *products.routes,
         *stock.routes,
+        *customers.routes,
         *orders.routes,
         *order_changes.routes,
         *order_lists.routes,
@@ -162,12 +173,12 @@ PROCESSES: tuple[Process, ...] = (
 
 def decoders() -> dict[str, BlockDecoder[object]]:
     """A decoder of blocks for each log."""
-    return {domain.name: decoder_of(domain) for domain in DOMAINS}
+    return {each.name: decoder_of(each) for each in LOGS}
 
 
 def owners() -> dict[type, str]:
     """Which domain each command belongs to."""
-    return {command: domain.name for domain in DOMAINS for command in domain.commands}
+    return {command: each.name for each in LOGS for command in each.commands}
 
 
 def sender(client: Client, logs: Mapping[str, JetStreamLog], present: Present | None = None) -> Sender:
@@ -176,7 +187,7 @@ def sender(client: Client, logs: Mapping[str, JetStreamLog], present: Present | 
         client,
         owners(),
         partitions={name: log.partitions for name, log in logs.items()},
-        targets={domain.name: domain.targets for domain in DOMAINS},
+        targets={each.name: each.targets for each in LOGS},
         address=present.address if present is not None else command_subject,
     )
 
@@ -187,7 +198,7 @@ async def open_logs(client: Client, settings: Settings) -> dict[str, JetStreamLo
     Raises `SettingsError` for partitions that cannot be, `LogDamaged` where a log is not what the witness remembers.
     """
     _check_partitions(settings.partitions)
-    return {domain.name: await open_log(client, settings, domain.name) for domain in DOMAINS}
+    return {each.name: await open_log(client, settings, each.name) for each in LOGS}
 
 
 async def open_log(client: Client, settings: Settings, name: str) -> JetStreamLog:
@@ -209,8 +220,10 @@ async def open_log(client: Client, settings: Settings, name: str) -> JetStreamLo
 def _check_partitions(wanted: Mapping[str, int]) -> None:
     domains = {domain.name: domain for domain in DOMAINS}
     for name, number in wanted.items():
-        if name not in domains:
+        if name not in {each.name for each in LOGS}:
             raise SettingsError(f"TALLY_PARTITIONS has {name!r}, wanted some of {', '.join(domains)}")
+        if number > 1 and name not in domains:
+            raise SettingsError(f"TALLY_PARTITIONS has {name}={number}, but {name} has 1 partition, as its outbox has")
         if number > 1 and not domains[name].single:
             reason = "its commands are about several aggregates, which have to lie together"
             raise SettingsError(f"TALLY_PARTITIONS has {name}={number}, but {name} has 1 partition: {reason}")

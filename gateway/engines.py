@@ -64,7 +64,7 @@ async def run_engines(
     witness = Witness(settings.witness)
     present = Present(client)
     await present.start()
-    keys = [f"engine.{name}.{partition}" for name, each in logs.items() for partition in range(each.partitions)]
+    keys = [f"engine.{name}.{partition}" for name in domains for partition in range(logs[name].partitions)]
     leases = Leases(client, settings.replicas)
     sharing = Sharing(client, leases, present, announcing.worker, keys, role, changed=changed)
     await _states_are_there(logs, settings)

@@ -18,8 +18,10 @@ from msgspec import Raw, Struct
 
 from bus.announcements import Standings
 from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
+from bus.connection import Client
 from bus.log import EPOCH_SEQUENCE, Log, LogUnreachable
 from bus.sender import Sender
+from bus.state_stored import Kept, Unanswered, ask
 from domains.kernel import ID_PATTERN
 from gateway.catalogue import Catalogue
 from gateway.changes import Changes
@@ -53,7 +55,8 @@ QueryId = Annotated[str | None, Parameter(pattern=ID_PATTERN, max_length=64)]
 
 
 class Written(Struct, frozen=True):
-    """What a command came to: `events` are empty when nothing had to change."""
+    """What a command came to: `events` are empty when nothing had to change. `position` is empty as long as the log
+    takes nothing from an outbox: it is done, and is told of later."""
 
     position: str
     version: int
@@ -62,7 +65,8 @@ class Written(Struct, frozen=True):
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Position": self.position, "ETag": f'"{self.version}"'}
+        where = {"Position": self.position} if self.position else {}
+        return {**where, "ETag": f'"{self.version}"'}
 
 
 class Key(Struct, frozen=True):
@@ -85,8 +89,10 @@ class Gate:
         decoders: Mapping[str, Decoder],
         tokens: Tokens,
         processes: Sequence[Process],
+        client: Client,
     ) -> None:
         self._tokens = tokens
+        self._client = client
         self.sender = sender
         self.reader = reader
         self.standings = standings
@@ -119,7 +125,9 @@ class Gate:
     async def execute(self, request: AnyRequest, key: Key, command: Struct, *, correlation: str) -> Written:
         """Send a command and wait until it is on disk. Raises `Problem` for everything else, `Undecided` where only the
         log can say."""
-        digest = digest_of(f"{request.method} {request.scope['path']}\n".encode() + request.scope["state"]["body"])
+        digest = digest_of(
+            f"{request.method} {request.scope['path']}\n".encode() + request.scope["state"].get("body", b"")
+        )
         if key.id in self._running:
             raise Problem(409, "still_running", "this Idempotency-Key is being worked on", headers={"Retry-After": "1"})
         self._running.add(key.id)
@@ -138,9 +146,9 @@ class Gate:
         domain = self.sender.domain_of(command)
         match answer:
             case Stored(position, version, events, repeated):
-                return Written(f"{domain}={position}", version, events, repeated)
+                return Written(f"{domain}={position}" if position else "", version, events, repeated)
             case Unchanged(position, version):
-                return Written(f"{domain}={position}", version, None, repeated=False)
+                return Written(f"{domain}={position}" if position else "", version, None, repeated=False)
             case Refused(code, detail, field):
                 if code == "id_reused":
                     code, detail = key.reused, "the same key was used with another body before"
@@ -150,6 +158,16 @@ class Gate:
                 raise unavailable("overloaded" if code == "overloaded" else "unavailable", detail, retry_after_s)
             case Unknown():
                 raise Undecided(sealed(asked_now(domain, key.id, digest), self._tokens, request.user.subject))
+
+    async def kept(self, service: str, aggregate: str) -> Kept:
+        """What a state-stored service keeps, from itself: never older than any answer that it gave.
+
+        Raises `Problem` 503 where it does not say.
+        """
+        try:
+            return await ask(self._client, service, aggregate)
+        except Unanswered as error:
+            raise unavailable("unavailable", str(error)) from error
 
     async def fresh(self, request: AnyRequest, *models: Projection) -> dict[str, str]:
         """Wait until these read models show what `Min-Position` asks for. Headers to add: a warning when stale.
@@ -274,6 +292,7 @@ _UNAVAILABLE = {
     "overloaded": "too much waits already; nothing was written",
     "contended": "another owner was always first; nothing was written",
     "states_unreachable": "the stored states cannot be read at the moment; nothing was written",
+    "database_unavailable": "the service's database takes nothing at the moment; nothing was written",
     "log_full": "the broker's store is full; nothing was written",
     "log_unavailable": "nobody leads the log at the moment; nothing was written",
     "log_refused": "the broker does not take this block; nothing was written",

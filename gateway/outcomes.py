@@ -36,7 +36,12 @@ CLOCKS_DIFFER_S = 5.0
 WAIT_S = 2.0
 ID_PATTERN = re.compile(r"([a-z_]{1,64})\.(\d{1,15})\.([0-9a-f-]{36})\.([0-9a-f]{32})\.([0-9a-f]{32})")
 """Log, deadline in ms since the epoch, command, digest, seal."""
-PLACES = {"orders": "/v1/orders/{}", "inventory": "/v1/stock/{}", "catalogue": "/v1/products/{}"}
+PLACES = {
+    "orders": "/v1/orders/{}",
+    "inventory": "/v1/stock/{}",
+    "catalogue": "/v1/products/{}",
+    "customers": "/v1/customers/{}",
+}
 """Where what a command did is to be seen, by what it belongs to."""
 
 
@@ -133,7 +138,7 @@ def _told(id: str, asked: Asked, found: list[Recorded]) -> CommandStatus:
     if not found:
         return CommandStatus(id, "rejected", code="not_written", detail="it was not written, and will not be")
     first = found[0]
-    if first.commit.digest != asked.digest:
+    if first.commit.digest and first.commit.digest != asked.digest:  # An outbox keeps it to itself.
         detail = "the same key was used with another body before"
         return CommandStatus(id, "rejected", code="id_reused", detail=detail)
     location = PLACES[asked.log].format(first.commit.correlation)

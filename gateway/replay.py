@@ -64,7 +64,7 @@ _decode_begun = msgspec.json.Decoder(_Begun).decode
 
 def replay(path: Path) -> Found:
     """Raises `RecordingUnreadable`, `ReplayFailed`."""
-    domains = {domain.name: domain for domain in compose.DOMAINS}
+    domains = {domain.name: domain for domain in compose.LOGS}
     logs: dict[str, _Replayed] = {}
     with TemporaryDirectory(prefix="tally-replay-") as folder, ExitStack() as stack:
         for name, record in recorded(path):
@@ -101,7 +101,7 @@ def _told(table: TableFound | None) -> str:
 class _Replayed:
     """One log, as far as it was replayed, and its read models."""
 
-    def __init__(self, domain: compose.AnyDomain, first: Record, folder: Path) -> None:
+    def __init__(self, domain: compose.AnyDomain | compose.AnyStateStored, first: Record, folder: Path) -> None:
         epoch = _decode_begun(first.data).epoch
         self._name = domain.name
         self._decode = decoder_of(domain).decode

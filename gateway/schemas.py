@@ -10,7 +10,7 @@ import msgspec
 
 import domains
 from bus.schemas import Message, breaks, register_of, written
-from gateway.compose import DOMAINS
+from gateway.compose import LOGS
 
 REGISTER = Path(domains.__file__).with_name("schemas.json")
 WRITE = "--write"
@@ -18,7 +18,7 @@ WRITE = "--write"
 
 def main(path: Path, *, write: bool) -> int:
     """The exit code: 0 when the register holds today's types, or does so now."""
-    today = {domain.name: register_of(domain) for domain in DOMAINS}
+    today = {each.name: register_of(each) for each in LOGS}
     text = path.read_text() if path.exists() else "{}"
     register = msgspec.json.decode(text, type=dict[str, dict[str, Message]])
     if broken := list(breaks(register, today)):

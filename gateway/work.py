@@ -1,4 +1,4 @@
-"""The workers: engines, projections, processes and effects. All in one process, or a part in each."""
+"""The workers: engines, projections, processes and effects, customers. All in one process, or a part in each."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from bus.jetstream import JetStreamLog
 from bus.presence import Announcing, Present, this_process
 from bus.processes import PING, follow, observe, relay
 from bus.reactor import Reactor
+from domains.customers.customer import customers
 from gateway import compose
 from gateway.collector import calm_the_collector
 from gateway.effects import payments
 from gateway.engines import run_engines
 from gateway.running import WorkerFailed, check_broker, nats_url
 from gateway.settings import Settings, home
+from gateway.state_stored import run_state_stored
 from projections.mending import DISCARD, PARKED, REDRIVE, Mending
 from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
 
-Part = Literal["commands", "projections", "processes"]
+Part = Literal["commands", "projections", "processes", "customers"]
 NOWHERE = "http://127.0.0.1:9"
 """Where nobody answers: what a missing provider looks like."""
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -60,6 +62,9 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
                         running.append(asyncio.create_task(run_projections(client, logs, settings)))
                     case "processes":
                         running.append(asyncio.create_task(run_processes(client, logs, settings)))
+                    case "customers":
+                        serving = run_state_stored(client, customers, logs["customers"], settings, announcing)
+                        running.append(asyncio.create_task(serving))
             log.info("working on %s", ", ".join(parts))
 
         stopping = asyncio.create_task(told_to_stop.wait())

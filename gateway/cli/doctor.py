@@ -55,7 +55,7 @@ async def _doctor(settings: Settings) -> tuple[dict[str, dict[str, int]], list[s
     async with AsyncExitStack() as stack:
         client = await connect(await stack.enter_async_context(broker_alone(settings)), "tally")
         stack.push_async_callback(close, client)
-        for domain in compose.DOMAINS:
+        for domain in compose.LOGS:
             name = domain.name
             try:
                 log = await compose.open_log(client, settings, name)

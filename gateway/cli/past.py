@@ -86,7 +86,7 @@ def replay(order_id: str, as_json: bool) -> None:
 
 
 async def _timeline(settings: Settings, order_id: str) -> list[TimelineCommit]:
-    async with _history(settings, *(domain.name for domain in compose.DOMAINS)) as history:
+    async with _history(settings, *(each.name for each in compose.LOGS)) as history:
         return [timeline_commit(name, recorded) for name, recorded in await history.of_correlation(order_id)]
 
 

@@ -76,7 +76,7 @@ async def _standings(settings: Settings) -> list[Standing]:
 
 
 @click.command()
-@click.argument("domain", type=click.Choice([domain.name for domain in compose.DOMAINS]))
+@click.argument("domain", type=click.Choice([each.name for each in compose.LOGS]))
 @click.option("--after", type=click.IntRange(0), default=0, help="Begin behind this position.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Commits at most.")
 def events(domain: str, after: int, limit: int) -> None:

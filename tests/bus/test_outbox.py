@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
@@ -449,3 +450,28 @@ async def test_what_was_kept_of_who_is_erased_is_in_no_file_any_more(database: N
     assert [name for name, digest in digests.items() if digest] == ["c2", "c4"]
     [again] = await database.write([write(1, text="a secret")], NOW)
     assert again == Refused("erased_since", "what this command was about was erased since")
+
+
+class Unwiped(NotesDatabase):
+    """Killed before it can wipe anything."""
+
+    def _wipe(self) -> None:
+        pass
+
+
+async def test_what_a_crash_left_of_who_is_erased_is_wiped_at_the_next_start(path: Path) -> None:
+    killed = Unwiped(notes, path)
+    await killed.open()
+    await killed.write([write(1, text="a secret")], NOW)
+    await killed.write([envelope(TearUp("n"), "c2")], NOW)
+    after = path.parent / "after"
+    after.mkdir()
+    for each in path.parent.glob("notes.db*"):
+        shutil.copy(each, after)
+    await killed.close()
+    assert any(b"a secret" in each.read_bytes() for each in after.iterdir()), "or this test proves nothing"
+    restarted = Database(notes, after / "notes.db")
+    await restarted.open()
+    assert restarted.state("n").state == Torn()
+    assert not any(b"a secret" in each.read_bytes() for each in after.iterdir())
+    await restarted.close()

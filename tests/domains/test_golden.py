@@ -27,6 +27,8 @@ from domains.billing.messages import (
 )
 from domains.catalogue.messages import ProductDefined, ProductRevised
 from domains.catalogue.product import catalogue
+from domains.customers.customer import customers
+from domains.customers.messages import CustomerChanged, CustomerErased, CustomerRegistered
 from domains.inventory.messages import (
     ItemDispatched,
     ItemQuantity,
@@ -42,7 +44,7 @@ from domains.inventory.messages import (
     StockReserved,
 )
 from domains.inventory.stock import inventory
-from domains.kernel import Domain
+from domains.kernel import Domain, StateStored
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
@@ -88,7 +90,7 @@ refused = StockRefused("o1", "tea", wanted=2, available=1)
 captured = PaymentCaptured("o1", "ch_1", 3_600)
 declined = PaymentDeclined("o1", "card_declined")
 
-AnyDomain = Domain[Any, Any, Any]
+AnyDomain = Domain[Any, Any, Any] | StateStored[Any, Any, Any]
 
 
 class Example(NamedTuple):
@@ -116,6 +118,11 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
     catalogue: today(
         ProductDefined("tea", "Chá verde", "drinks", 1_250, "BRL"),
         ProductRevised("tea", "Chá verde", "drinks", 990, "BRL"),
+    ),
+    customers: today(
+        CustomerRegistered("c1"),
+        CustomerChanged("c1", ("name", "address")),
+        CustomerErased("c1"),
     ),
     inventory: today(
         ReceiptRecorded("tea", "r1", 10),

@@ -25,7 +25,7 @@ from bus.safety import BrokerUnsafe
 from bus.streams import StreamMisconfigured, log_stream
 from gateway.cli.main import EXIT_CANNOT_START
 from gateway.cli.main import tally as group
-from gateway.compose import DOMAINS, PROJECTIONS
+from gateway.compose import LOGS, PROJECTIONS
 from gateway.running import CannotStart
 from gateway.settings import MARKER, SettingsError, jwt_secret
 from gateway.tokens import Role, Tokens
@@ -399,7 +399,7 @@ def test_a_timeline_is_printed(system: System, shop: Shop) -> None:
 def test_the_doctor_finds_every_log_whole(system: System, shop: Shop) -> None:
     shop.settled(shop.place(shop.product(units=1))["order_id"])
     found = json.loads(run(system, "doctor", "--json").output)
-    assert list(found) == [domain.name for domain in DOMAINS]
+    assert list(found) == [each.name for each in LOGS]
     assert found["orders"]["aggregates"] >= 1
     spoken = run(system, "doctor")
     assert (spoken.exit_code, "every log is whole" in spoken.output) == (0, True)

@@ -64,10 +64,17 @@ def test_a_full_store_is_503_and_nothing_is_half_written(own: System, small: Emb
     assert int(refused.headers["Retry-After"]) >= 1
     assert own.inside.heads() == before
     assert shop.order(paid["order_id"]) == paid
+    customer = {"name": "Ada", "email": "ada@example.org"}
+    kept = shop.http.put("/v1/customers/ada", json=customer)  # It has a store of its own, and tells of it later.
+    assert (kept.status_code, "Position" in kept.headers) == (201, False)
+    assert shop.http.get("/v1/customers/ada").json()["email"] == customer["email"]
+    assert own.inside.heads() == before
     asyncio.run(make_room(small.url))
     accepted = shop.http.post("/v1/orders", json=body, headers=key)
     assert accepted.status_code == 201
     assert shop.settled(accepted.json()["order_id"])["status"] == "paid"
     own.quiet()
     assert shop.stock(sku) == (5, 2, 3)
+    told = shop.http.put("/v1/customers/ada", json=customer)
+    assert told.headers["Position"] == f"customers={own.inside.heads()['customers']}"
     shop.close()

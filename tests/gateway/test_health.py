@@ -17,6 +17,8 @@ ROUTES = {
     "/v1/products/{sku}": {"put", "get"},
     "/v1/products": {"get"},
     "/v1/products/{sku}/reviews": {"post", "get"},
+    "/v1/customers": {"get"},
+    "/v1/customers/{customer_id}": {"put", "get", "delete"},
     "/v1/stock/{sku}/receipts": {"post"},
     "/v1/stock/{sku}": {"get"},
     "/v1/orders": {"post", "get"},
@@ -55,6 +57,8 @@ METRICS = {
     "tally_append_seconds",
     "tally_engine_queue",
     "tally_reactor_position",
+    "tally_outbox_backlog",
+    "tally_outbox_lag_seconds",
 }
 
 

@@ -63,7 +63,7 @@ def test_the_recordings_hold_every_event_in_every_version() -> None:
     for path in RECORDINGS[0].parent.glob("*.digests.json"):
         for name, log in json.loads(path.read_text())["logs"].items():
             held.setdefault(name, set()).update(log["events"])
-    for domain in compose.DOMAINS:
+    for domain in compose.LOGS:
         older = (upcaster.older for upcaster in domain.upcasters)
         assert held[domain.name] == {kind.__struct_config__.tag for kind in (*domain.events, *older)}
 

@@ -7,7 +7,7 @@ import json
 import httpx
 
 from bus.presence import Owned, Worker
-from gateway.compose import DOMAINS
+from gateway.compose import LOGS
 from gateway.services import services_of
 from tests.gateway.asserts import problem
 from tests.system import System, tally, until
@@ -31,20 +31,24 @@ def test_staff_see_every_process_and_the_owner_of_every_partition(staff: httpx.C
         answer = staff.get("/v1/services")
         assert answer.status_code == 200
         found: dict[str, list[dict[str, object]]] = answer.json()
-        return found if len(found["services"]) == 4 and all(each["owner"] for each in found["partitions"]) else None
+        return found if len(found["services"]) == 5 and all(each["owner"] for each in found["partitions"]) else None
 
     found = until(complete, "every process")
     assert sorted(part for each in found["services"] for part in each["parts"]) == [  # type: ignore[attr-defined]
         "commands",
+        "customers",
         "gateway",
         "processes",
         "projections",
     ]
     (commands,) = (each for each in found["services"] if each["parts"] == ["commands"])
     assert [(each["domain"], each["partition"], each["state"]) for each in found["partitions"]] == [
-        (domain.name, 0, "serving") for domain in DOMAINS
+        (domain.name, 0, "serving") for domain in LOGS
     ]
-    assert {each["owner"] for each in found["partitions"]} == {commands["id"]}
+    (customers,) = (each for each in found["services"] if each["parts"] == ["customers"])
+    owners = {each["domain"]: each["owner"] for each in found["partitions"]}
+    assert owners.pop("customers") == customers["id"]
+    assert set(owners.values()) == {commands["id"]}
     assert all(isinstance(each["token"], int) for each in found["partitions"])
 
     told = tally(system.folder, "services", "--json")

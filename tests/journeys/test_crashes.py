@@ -29,6 +29,7 @@ PARTS = {
     "commands": "--part commands",
     "projections": "--part projections",
     "processes": "--part processes",
+    "customers": "--part customers",
     "provider": "main provider --port",
     "broker": "nats-server -c",
     "gateway": "main serve",
