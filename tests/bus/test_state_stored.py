@@ -21,7 +21,7 @@ from bus.sender import Sender
 from bus.state_stored import ServiceLimits, StateStoredService, Unanswered, answer_queries, ask
 from tests.bus.faults import FaultyLog
 from tests.bus.notes import NoteCommand, NoteEvent, NoteState, Write, envelope, notes
-from tests.bus.waiting import until
+from tests.bus.waiting import PATIENCE_S, until
 
 PATIENT = ServiceLimits(published_within_s=3_600.0)
 
@@ -83,7 +83,8 @@ async def test_answers_tell_where_the_log_has_the_change_that_they_rest_on(runni
 async def test_while_the_log_takes_nothing_commands_are_done_all_the_same_and_told_of_later(running: Running) -> None:
     running.log.gate.clear()
     service = await running.start(ServiceLimits(published_within_s=0.001))
-    assert briefly(await service.submit([write(1)])) == [("Stored", 0, 1)]
+    async with asyncio.timeout(PATIENCE_S):
+        assert briefly(await service.submit([write(1)])) == [("Stored", 0, 1)]
     assert running.database.state("n").version == 1
     again = service.submit([write(1)])
     assert briefly(await again) == [("Stored", 0, 1)]
