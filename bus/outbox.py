@@ -141,7 +141,9 @@ class Relay:
         async for batch in self._log.read(stand.sequence, head):
             for record in batch:
                 block = chain.follow(record, _decode)
-                await self._mark([commit.id for commit in block.commits], record.sequence, hash_of(record.data))
+                ids = [commit.id for commit in block.commits]
+                numbers = await self._mark(ids, record.sequence, hash_of(record.data))
+                self._published(numbers[0], numbers[-1], record.sequence)
 
     async def _tell(self, rows: Sequence[Row]) -> bool:
         """Publish as many rows as fit into a block, then mark them. Whether the log moved on."""
@@ -152,6 +154,7 @@ class Relay:
         outcome = await self._log.append(PARTITION, block, block_hash, before)
         match outcome:
             case Appended(sequence):
+                self._published(rows[0].number, rows[len(ids) - 1].number, sequence)  # On disk: nobody waits for marks.
                 await self._mark(ids, sequence, block_hash)
                 metrics.blocks_appended.labels(self._name).inc()
                 if self._refusing:
@@ -169,12 +172,13 @@ class Relay:
                 await self.catch_up()
         return self._stand.sequence > before
 
-    async def _mark(self, ids: Sequence[str], sequence: int, block_hash: str) -> None:
+    async def _mark(self, ids: Sequence[str], sequence: int, block_hash: str) -> list[int]:
+        """Note that a block holds these commands' rows. Their numbers."""
         numbers = await self._database.publish(ids, sequence, block_hash)
         self._stand = Stand(self._log.epoch, sequence, block_hash, numbers[-1])
         self._durable(sequence, block_hash)
-        self._published(numbers[0], numbers[-1], sequence)
         metrics.outbox_published.labels(self._name).inc(len(numbers))
+        return numbers
 
     async def _measure(self) -> None:
         rows, since = await self._database.backlog()
