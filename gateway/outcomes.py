@@ -9,6 +9,8 @@ Nothing is kept for it: `/v1/commands/{id}` names all that is needed, sealed wit
   that is stored late must follow the block that its engine knew as the last: any block stored since fences it off. So
   behind a block that was written after the deadline none follows that holds it for the first time. Once every
   partition ends with such a block, and the index shows all of them and not this id, it is not there.
+  For an outbox, which tells of what was written before, it holds as well: a block bears the time at which its last row
+  was written, rows are told in their order, and none is written whose deadline had passed.
 - pending: all else. On a log that is at rest this lasts until the next write, for a late block may still come.
 
 Clocks of gateways and engines may differ by `CLOCKS_DIFFER_S`. To send the request again under its Idempotency-Key is

@@ -25,6 +25,7 @@ def test_a_process_names_every_domain_that_its_commands_go_to() -> None:
     [
         ({"nobody": 2}, "has 'nobody', wanted some of catalogue, inventory, orders"),
         ({"inventory": 2}, "inventory=2, but inventory has 1 partition: its commands are about several aggregates"),
+        ({"customers": 2}, "customers=2, but customers has 1 partition, as its outbox has"),
     ],
 )
 async def test_partitions_that_cannot_be_are_refused(

@@ -108,6 +108,12 @@ async def test_a_key_that_was_used_for_something_else_is_rejected() -> None:
     assert (status.status, status.code) == ("rejected", "id_reused")
 
 
+async def test_a_command_whose_digest_stays_in_a_database_is_known_by_its_id() -> None:
+    case = Case()
+    await case.write(ASKED.command_id, DEADLINE_S - 1, digest="")
+    assert await case.status() == "done"
+
+
 def test_an_id_is_for_who_asked_and_nobody_else() -> None:
     asked = asked_now("orders", "0" * 36, "a" * 32)
     name = sealed(asked, TOKENS, "anna")
