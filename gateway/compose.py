@@ -23,6 +23,8 @@ from domains.customers.customer import customers
 from domains.inventory.messages import StockRefused, StockReserved
 from domains.inventory.stock import inventory
 from domains.kernel import Domain, Policy, StateStored
+from domains.loyalty.points import loyalty
+from domains.loyalty.policy import loyalty_policy
 from domains.orders.messages import OrderCancelled, OrderPlaced
 from domains.orders.order import orders
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
@@ -33,6 +35,7 @@ from domains.reviews.review import reviews
 from gateway.settings import Settings, SettingsError
 from projections import customers as customer_views
 from projections import invoices, order_detail, order_summary, processes, products, sales, stock
+from projections import loyalty as loyalty_views
 from projections import payments as payment_views
 from projections import reviews as review_views
 from projections.aggregate_state import aggregate_state
@@ -56,11 +59,13 @@ DOMAINS: tuple[AnyDomain, ...] = (  # type: ignore[assignment]  # Each is typed 
     checkout,
     billing,
     reviews,
+    loyalty,
 )
 
 POLICIES: tuple[AnyPolicy, ...] = (  # type: ignore[assignment]  # As above.
     billing_policy,
     reviews_policy,
+    loyalty_policy,
 )
 
 STATE_STORED: tuple[AnyStateStored, ...] = (customers,)  # type: ignore[assignment]  # As above.
@@ -78,6 +83,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     processes.processes,
     invoices.invoices,
     review_views.reviews,
+    loyalty_views.loyalty,
     customer_views.customer_status,
     *(commit_index(each.name) for each in LOGS),
     *(aggregate_state(domain) for domain in DOMAINS),
@@ -91,6 +97,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         customers,
         health,
         invoices,
+        loyalty,
         order_changes,
         order_lists,
         orders,
@@ -115,6 +122,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *payments.routes,
         *invoices.routes,
         *reviews.routes,
+        *loyalty.routes,
         *reports.routes,
         *projections.routes,
         *parked.routes,

@@ -266,6 +266,7 @@ class Shop:
             "payments/nothing",
             "orders/nothing",
             "invoices/nothing",
+            "loyalty/nothing",
         )
         for path in reads:
             assert self.http.get(f"/v1/{path}", headers=headers).status_code in (200, 404)

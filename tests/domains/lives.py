@@ -23,6 +23,8 @@ from domains.inventory.messages import (
 )
 from domains.inventory.stock import Stock, inventory
 from domains.kernel import Domain, Rejected
+from domains.loyalty.messages import EarnPoints, NoteBuyer, ReturnPoints
+from domains.loyalty.points import Points, loyalty
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
@@ -126,6 +128,11 @@ LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
         every(NoteDelivery, IDS),
         every(PostReview, IDS, ("c", "d"), IDS, FEW, ("", "good")),
     ),
+    loyalty: life_of(
+        every(NoteBuyer, IDS, ("c", "d")),
+        every(EarnPoints, IDS, (99, 250)),
+        every(ReturnPoints, IDS),
+    ),
 }
 STATES: dict[AnyDomain, tuple[type, ...]] = {
     catalogue: Product.__args__,
@@ -135,6 +142,7 @@ STATES: dict[AnyDomain, tuple[type, ...]] = {
     checkout: Checkout.__args__,
     billing: Billing.__args__,
     reviews: Reviews.__args__,
+    loyalty: Points.__args__,
 }
 
 

@@ -45,6 +45,8 @@ from domains.inventory.messages import (
 )
 from domains.inventory.stock import inventory
 from domains.kernel import Domain, StateStored
+from domains.loyalty.messages import BuyerNoted, PointsEarned, PointsReturned
+from domains.loyalty.points import loyalty
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
@@ -175,6 +177,11 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
         PurchaseNoted("o1", "c1", ("tea", "cup")),
         DeliveryNoted("o1"),
         ReviewPosted("tea", "c1", "o1", 5, "Muito bom"),
+    ),
+    loyalty: today(
+        BuyerNoted("o1", "c1"),
+        PointsEarned("o1", "c1", 36),
+        PointsReturned("o1", "c1", 36),
     ),
 }
 

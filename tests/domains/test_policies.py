@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from domains.billing.invoice import billing
 from domains.billing.policy import billing_policy
 from domains.kernel import Domain, Policy
+from domains.loyalty.points import loyalty
+from domains.loyalty.policy import loyalty_policy
 from domains.orders.messages import OrderEvent
 from domains.orders.order import orders
 from domains.reviews.policy import reviews_policy
@@ -21,6 +23,7 @@ from tests.specification import Hosted
 COMMANDED: dict[str, tuple[Policy[Any], Domain[Any, Any, Any]]] = {
     "billing": (billing_policy, billing),
     "reviews": (reviews_policy, reviews),
+    "loyalty": (loyalty_policy, loyalty),
 }
 """Each policy that observes orders, and whom it commands."""
 

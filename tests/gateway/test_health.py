@@ -29,6 +29,7 @@ ROUTES = {
     "/v1/orders/{order_id}/stream": {"get"},
     "/v1/payments/{order_id}": {"get"},
     "/v1/invoices/{order_id}": {"get"},
+    "/v1/loyalty/{customer_id}": {"get"},
     "/v1/commands/{command_id}": {"get"},
     "/v1/reports/sales": {"get"},
     "/v1/projections": {"get"},

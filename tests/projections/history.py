@@ -20,6 +20,8 @@ from domains.catalogue.product import catalogue
 from domains.inventory.messages import DispatchStock, ItemQuantity, ReceiveStock, ReleaseStock, ReserveStock
 from domains.inventory.stock import inventory
 from domains.kernel import Domain
+from domains.loyalty.messages import EarnPoints, NoteBuyer, ReturnPoints
+from domains.loyalty.points import loyalty
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
@@ -52,6 +54,7 @@ DOMAINS: dict[str, Domain[Any, Any, Any]] = {
         catalogue,
         billing,
         reviews,
+        loyalty,
     )
 }
 SKUS = tuple(f"sku{n}" for n in range(6))
@@ -147,6 +150,11 @@ def review_commands(random: Random, order_id: str) -> list[Struct]:
     return [NotePurchase(order_id, customer_id, skus), NoteDelivery(order_id), *written]
 
 
+def loyalty_commands(random: Random, order_id: str) -> list[Struct]:
+    note, earn = NoteBuyer(order_id, f"customer{random.randint(0, 5)}"), EarnPoints(order_id, random.randint(0, 9_999))
+    return random.choice([[note, earn], [note, earn, ReturnPoints(order_id)], [note, ReturnPoints(order_id)]])
+
+
 COMMANDS = {
     "orders": order_commands,
     "payments": payment_commands,
@@ -154,6 +162,7 @@ COMMANDS = {
     "catalogue": catalogue_commands,
     "billing": billing_commands,
     "reviews": review_commands,
+    "loyalty": loyalty_commands,
 }
 
 

@@ -13,6 +13,7 @@ from bus.blocks import decoder_of
 from domains.billing.messages import InvoiceCredited, InvoiceDrafted, InvoiceDropped, InvoiceIssued
 from domains.catalogue.messages import ProductDefined, ProductRevised
 from domains.inventory.messages import ItemDispatched, ItemReleased, ItemReserved, StockReceived, StockRefused
+from domains.loyalty.messages import PointsEarned, PointsReturned
 from domains.orders.messages import (
     OrderCancelled,
     OrderDelivered,
@@ -33,6 +34,7 @@ from domains.reviews.messages import ReviewPosted
 from projections.commit_index import PLACES, commit_index
 from projections.files import ReadModelFiles
 from projections.invoices import invoices
+from projections.loyalty import loyalty
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary
 from projections.payments import payments
@@ -275,6 +277,19 @@ def fold_reviews(history: list[Happened]) -> dict[str, Rows]:
     return {"review": rows_of(written), "rating": rows_of(ratings)}
 
 
+def fold_loyalty(history: list[Happened]) -> dict[str, Rows]:
+    points: Table = {}
+    for e, *_ in history:
+        match e:
+            case PointsEarned():
+                points.setdefault(e.customer_id, [e.customer_id, 0, 0])[1] += e.points
+            case PointsReturned():
+                points[e.customer_id][2] += e.points
+            case _:
+                pass
+    return {"loyalty": rows_of(points)}
+
+
 CASES = [
     (order_summary, fold_order_summary),
     (order_detail, fold_order_detail),
@@ -284,6 +299,7 @@ CASES = [
     (stock, fold_stock),
     (invoices, fold_invoices),
     (reviews, fold_reviews),
+    (loyalty, fold_loyalty),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Points for what customers paid, given back for what was cancelled."""
