@@ -1,4 +1,7 @@
-"""The README says what is: its session works as it stands there, and it names every recipe and every setting."""
+"""The README says what is: its session works as it stands there, and it names every recipe and every setting.
+
+And the worked example of CONTRIBUTING names files that are there.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from gateway import settings
 from tests.system import PATIENCE_S, REPOSITORY, TALLY, running_system
 
 README = (REPOSITORY / "README.md").read_text()
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text()
 RECIPES = re.findall(r"^([a-z]+)[^:=\n]*:(?!=)", (REPOSITORY / "justfile").read_text(), re.MULTILINE)
 
 
@@ -54,3 +58,8 @@ def test_every_recipe_is_in_the_table(recipe: str) -> None:
 @pytest.mark.parametrize("setting", sorted(set(re.findall(r"TALLY_[A-Z_]+[A-Z]", Path(settings.__file__).read_text()))))
 def test_every_setting_is_in_the_table(setting: str) -> None:
     assert f"`{setting}`" in README
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`([a-z_/]+/[a-z_]+\.[a-z]+)`", CONTRIBUTING))))
+def test_every_file_of_the_worked_example_is_there(path: str) -> None:
+    assert (REPOSITORY / path).is_file()
