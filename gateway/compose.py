@@ -33,6 +33,7 @@ from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe,
 from domains.reviews.policy import reviews_policy
 from domains.reviews.review import reviews
 from gateway.settings import Settings, SettingsError
+from projections import bought_together as bought_together_views
 from projections import customers as customer_views
 from projections import invoices, order_detail, order_summary, processes, products, sales, stock
 from projections import loyalty as loyalty_views
@@ -84,6 +85,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     invoices.invoices,
     review_views.reviews,
     loyalty_views.loyalty,
+    bought_together_views.bought_together,
     customer_views.customer_status,
     *(commit_index(each.name) for each in LOGS),
     *(aggregate_state(domain) for domain in DOMAINS),
@@ -106,6 +108,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         processes,
         products,
         projections,
+        recommendations,
         reports,
         reviews,
         services,
@@ -123,6 +126,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *invoices.routes,
         *reviews.routes,
         *loyalty.routes,
+        *recommendations.routes,
         *reports.routes,
         *projections.routes,
         *parked.routes,

@@ -126,3 +126,14 @@ LINES = Query(
     LineRow,
     by_key=True,
 )
+
+
+class SkuRow(Struct, frozen=True):
+    sku: str
+
+
+SKUS_OF_ORDERS = Query(
+    order_detail,
+    "SELECT DISTINCT sku FROM order_line WHERE order_id IN (SELECT value FROM json_each(:order_ids)) LIMIT :limit",
+    SkuRow,
+)

@@ -76,6 +76,11 @@ SUMMARIES_OF_BOTH = Query(
     order_summary, f"{_COLUMNS} WHERE customer_id = :customer_id AND status = :status AND {_PAGE}", OrderSummary
 )
 
+LATEST_OF_CUSTOMER = Query(
+    order_summary, f"{_COLUMNS} WHERE customer_id = :customer_id ORDER BY order_id DESC LIMIT :limit", OrderSummary
+)
+"""By id: those that the gateway gives rise with time."""
+
 
 def summaries_of(customer_id: str | None, status: str | None) -> Query[OrderSummary]:
     """A page of a list: parameters `after`, an order id, and `limit`, and those of the two that are not None."""

@@ -267,6 +267,7 @@ class Shop:
             "orders/nothing",
             "invoices/nothing",
             "loyalty/nothing",
+            "recommendations",
         )
         for path in reads:
             assert self.http.get(f"/v1/{path}", headers=headers).status_code in (200, 404)

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bus.blocks import decoder_of
+from bus.blocks import Commit, decoder_of
 from domains.billing.messages import InvoiceCredited, InvoiceDrafted, InvoiceDropped, InvoiceIssued
 from domains.catalogue.messages import ProductDefined, ProductRevised
 from domains.inventory.messages import ItemDispatched, ItemReleased, ItemReserved, StockReceived, StockRefused
+from domains.kernel import LINES_MAX
 from domains.loyalty.messages import PointsEarned, PointsReturned
 from domains.orders.messages import (
     OrderCancelled,
     OrderDelivered,
+    OrderLine,
     OrderPaid,
     OrderPlaced,
     OrderReserved,
@@ -31,6 +33,7 @@ from domains.payments.messages import (
     RefundRequested,
 )
 from domains.reviews.messages import ReviewPosted
+from projections.bought_together import PAIRED_MAX, bought_together
 from projections.commit_index import PLACES, commit_index
 from projections.files import ReadModelFiles
 from projections.invoices import invoices
@@ -44,7 +47,7 @@ from projections.reader import Query, Reader
 from projections.reviews import reviews
 from projections.sales import SALES_BY_CATEGORY, SALES_BY_MONTH, SALES_BY_STATUS, SalesRow, sales
 from projections.stock import stock
-from projections.store import Batch, Store
+from projections.store import Batch, ReadBlock, Store
 from tests.projections.history import DOMAINS, history_of
 from tests.projections.tally import batch_of
 
@@ -290,6 +293,21 @@ def fold_loyalty(history: list[Happened]) -> dict[str, Rows]:
     return {"loyalty": rows_of(points)}
 
 
+def fold_bought_together(history: list[Happened]) -> dict[str, Rows]:
+    baskets = [{line.sku for line in e.lines} for e, *_ in history if isinstance(e, OrderPlaced)]
+    sold = {sku: [sku, sum(sku in basket for basket in baskets)] for basket in baskets for sku in basket}
+    pairs = {
+        (sku, other): [sku, other, sum(sku in basket and other in basket for basket in baskets)]
+        for sku in sold
+        for other in sold
+        if sku != other
+    }
+    return {
+        "bought_together": rows_of({pair: row for pair, row in pairs.items() if row[2]}),
+        "sold": rows_of(sold),
+    }
+
+
 CASES = [
     (order_summary, fold_order_summary),
     (order_detail, fold_order_detail),
@@ -300,6 +318,7 @@ CASES = [
     (invoices, fold_invoices),
     (reviews, fold_reviews),
     (loyalty, fold_loyalty),
+    (bought_together, fold_bought_together),
 ]
 
 
@@ -376,3 +395,13 @@ async def test_sales_reports_add_up_to_the_orders(tmp_path: Path, report: Query[
             assert sum(row.captured_cents or 0 for row in of_currency) == sum(
                 captured.get(order.order_id, 0) for order in orders
             )
+
+
+def test_an_order_of_many_products_is_paired_within_bounds(tmp_path: Path) -> None:
+    lines = tuple(OrderLine(f"sku{n}", "Thing", "things", 1, 100) for n in range(LINES_MAX))
+    placed = OrderPlaced("o1", "c1", "EUR", lines, LINES_MAX, 100, 0, 100, "tok_ok", "recorded")
+    block = ReadBlock(2, datetime.now(UTC), [Commit(id="c", aggregate="o1", version=1, events=[placed])])
+    with Store.create(bought_together, tmp_path / "bought_together@1.1.db", "memory") as store:
+        store.apply(Batch([block], {}))
+        assert len(list(store.rows("sold"))) == LINES_MAX
+        assert len(list(store.rows("bought_together"))) == PAIRED_MAX * (PAIRED_MAX - 1)
