@@ -181,7 +181,8 @@ def test_what_runs_is_recorded_and_replayed(system: System, shop: Shop, tmp_path
     assert recorded.exit_code == 0, recorded.output
     found = json.loads(replayed(file, "--accept", "--json").output)["logs"]
     whole = json.loads(CliRunner().invoke(group, ["doctor", "--json"], env=system.environment).output)
-    assert {name: log["commits"] for name, log in found.items()} == {n: log["commits"] for n, log in whole.items()}
+    commits = {name: log["commits"] for name, log in whole.items() if log["commits"]}  # An empty log has no lines.
+    assert {name: log["commits"] for name, log in found.items()} == commits
     again = CliRunner().invoke(group, ["doctor", "record", str(file)], env=system.environment)
     assert (again.exit_code, "is there already" in again.output) == (2, True)
 
