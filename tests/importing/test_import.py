@@ -86,7 +86,7 @@ async def serving(client: Client, logs: dict[str, JetStreamLog], settings: Setti
     running = asyncio.create_task(run_engines(client, logs, settings, announcing))
     sender = compose.sender(client, logs)
     async with asyncio.timeout(PATIENCE_S):
-        while not all([await sender.ping(name) for name in logs]):
+        while not all([await sender.ping(domain.name) for domain in compose.DOMAINS]):
             assert not running.done()
             await asyncio.sleep(0.02)
     return running
