@@ -36,7 +36,8 @@ Event = TypeVar("Event")
 Result = TypeVar("Result")
 
 LOCK_EVERY_S = 0.25
-BUSY_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_S = 0.5
+"""Nobody else writes; others may read for a moment."""
 REFUSED_TO_COMMIT = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 """Errors of a commit behind which nothing was written."""
 ERASED = ""
@@ -300,10 +301,15 @@ class Database(Generic[State, Command, Event]):
 
     def _wipe(self) -> None:
         """Empty the file's log, which still holds rows as they were before; in the file they are overwritten. After
-        each erasure, and when the file is opened, for a crash may have come between the two."""
-        busy, _, _ = self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            log.warning("%s is being read by somebody else: what was erased is wiped from its log later", self.path)
+        each erasure, and when the file is opened, for a crash may have come between the two. Raises nothing: what was
+        written before is on disk all the same."""
+        try:
+            busy, _, _ = self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            trouble = "somebody else reads it" if busy else ""
+        except sqlite3.Error as error:
+            trouble = str(error)
+        if trouble:
+            log.error("%s: its log could not be emptied, and still holds what was erased: %s", self.path, trouble)
 
     def _stand(self) -> Stand:
         found = self._writing.execute("SELECT epoch, sequence, tip, number FROM published").fetchone()

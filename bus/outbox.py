@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -94,10 +95,15 @@ class Relay:
         await self.catch_up()
 
     async def run(self) -> None:
-        """Until cancelled. Raises `LogDamaged`, `OutboxDiffers`, or the database's errors."""
+        """Until cancelled. Raises `LogDamaged`, `OutboxDiffers`."""
         while True:
             self._woken.clear()
-            await self.tell_all()
+            try:
+                await self.tell_all()
+            except sqlite3.Error as error:  # A full disk, say. What was told and is not marked the log tells.
+                log.error("the outbox of %s: %s; trying again", self._name, error)
+                await asyncio.sleep(self._retry_s)
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_s):
                     await self._woken.wait()
@@ -106,7 +112,7 @@ class Relay:
                 await self._still_there()
 
     async def tell_all(self) -> None:
-        """Publish until nothing waits any more. Raises as `run` does."""
+        """Publish until nothing waits any more. Raises as `run` does, and the database's errors."""
         while rows := await self._database.unpublished(BLOCK_COMMITS_MAX):
             await self._measure()
             if not await self._tell(rows):

@@ -487,3 +487,39 @@ async def test_what_a_crash_left_of_who_is_erased_is_wiped_at_the_next_start(pat
     assert restarted.state("n").state == Torn()
     assert not any(b"a secret" in each.read_bytes() for each in after.iterdir())
     await restarted.close()
+
+
+async def test_an_erasure_is_done_while_somebody_reads_the_file_and_wiped_at_the_next_start(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = MemoryLog("notes")
+    async with opened(path, log) as (database, _):
+        await database.write([write(1, text="a secret")], NOW)
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM aggregate").fetchall()
+            [outcome] = await database.write([envelope(TearUp("n"), "c2")], NOW)
+            assert isinstance(outcome, Outboxed)
+        assert "still holds what was erased: somebody else reads it" in caplog.text
+        assert database.state("n").state == Torn()
+    async with opened(path, log):
+        assert not any(b"a secret" in each.read_bytes() for each in path.parent.iterdir())
+
+
+async def test_rows_that_cannot_be_marked_are_told_once_and_marked_later(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = FaultyLog(MemoryLog("notes"))
+    async with opened(path, log) as (database, relay):
+        await database.write([write(1)], NOW)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TRIGGER no BEFORE UPDATE ON outbox BEGIN SELECT RAISE(ABORT, 'no room'); END")
+            with pytest.raises(sqlite3.Error, match="no room"):
+                await relay.tell_all()
+            running = asyncio.create_task(relay.run())
+            await until(lambda: "no room; trying again" in caplog.text)
+            connection.execute("DROP TRIGGER no")
+        await until(lambda: relay.position == 2)
+        running.cancel()
+        await asyncio.wait({running})
+    await everything_once(path, log)
