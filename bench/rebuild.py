@@ -1,6 +1,6 @@
 """How fast is a read model rebuilt from the log, beside those who read the log and do nothing?
 
-One history of orders (`bench/lives.py`; 1,000,000 events, in a quick run 30,000), stored in blocks of 500 commits, in
+One history of orders (`bench/lives.py`; 1,000,000 events, in a quick run 60,000), stored in blocks of 500 commits, in
 blocks of one commit each, and a message a commit. In rounds that take turns:
 
 - `summary`: `order_summary` built from blocks; `summary_small_blocks`: from blocks of one commit;
@@ -43,7 +43,7 @@ from projections.order_summary import order_summary
 from projections.projection import Projection
 
 EVENTS = 1_000_000
-QUICK_EVENTS = 30_000
+QUICK_EVENTS = 60_000
 LIBRARY_EVENTS = 20_000
 QUICK_LIBRARY_EVENTS = 3_000
 BLOCKS, SMALL, MESSAGES = "orders", "small", "messages"
