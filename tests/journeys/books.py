@@ -48,7 +48,23 @@ def balanced(shop: Shop, customer_id: str = "customer-1") -> list[Json]:
         assert available >= 0, sku
     ledger = shop.system.ledger()
     assert (ledger["captured_cents"], ledger["refunded_cents"], ledger["charges"]) == _payments(shop)
+    _billed(shop, orders)
+    points = shop.http.get(f"/v1/loyalty/{customer_id}").json()["points"]
+    assert points == sum(order["captured_cents"] // 100 for order in orders if order["status"] == "paid")
     return orders
+
+
+def _billed(shop: Shop, orders: list[Json]) -> None:
+    """Each order that was ever paid has an invoice, credited where it was cancelled; nothing else has. All documents
+    there are have the numbers from 1 on."""
+    events = [event for commit in shop.system.inside.commits("billing") for event in commit.events]
+    issued = {event["order_id"]: event["number"] for event in events if event["type"] == "InvoiceIssued"}
+    credited = {event["order_id"]: event["number"] for event in events if event["type"] == "InvoiceCredited"}
+    numbers = sorted([*issued.values(), *credited.values()])
+    assert numbers == list(range(1, len(numbers) + 1))
+    for order in orders:
+        was_paid, is_cancelled = order["paid_at"] is not None, order["status"] == "cancelled"
+        assert (order["order_id"] in issued, order["order_id"] in credited) == (was_paid, was_paid and is_cancelled)
 
 
 def _payments(shop: Shop) -> tuple[int, int, int]:
