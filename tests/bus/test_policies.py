@@ -68,13 +68,14 @@ async def react_to_all(source: Written, sender: Sender, path: Path, *policies: P
         for policy in policies
     ]
     running = [asyncio.create_task(reactor.run()) for reactor in reactors]
-    await until(lambda: all(reactor.position == source.last for reactor in reactors))
-    for task in running:
-        task.cancel()
-    await asyncio.wait(running)
-    parked = [f"{policy.name} {at}" for policy in policies for at, _ in await checkpoints.parked(policy.name)]
-    await checkpoints.close()
-    return parked
+    try:
+        await until(lambda: all(reactor.position == source.last for reactor in reactors))
+        return [f"{policy.name} {at}" for policy in policies for at, _ in await checkpoints.parked(policy.name)]
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        await checkpoints.close()
 
 
 async def commits_of(log: MemoryLog) -> list[Commit[CounterEvent]]:

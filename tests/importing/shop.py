@@ -22,7 +22,7 @@ WRITTEN_AT = datetime(2026, 11, 21, tzinfo=UTC)
 class Shop:
     def __init__(self) -> None:
         self.domains = {domain.name: Hosted(domain) for domain in compose.DOMAINS}
-        self.commits: dict[str, list[Commit[object]]] = {domain.name: [] for domain in compose.DOMAINS}
+        self.commits: dict[str, list[Commit[object]]] = {domain.name: [] for domain in compose.LOGS}
         self._owners = compose.owners()
         self._versions: defaultdict[tuple[str, str], int] = defaultdict(int)
 
