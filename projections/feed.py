@@ -17,7 +17,7 @@ import msgspec
 
 from bus.announcements import Announcer, RebuildProgress, Standing
 from bus.blocks import BlockDecoder, Chain, hash_of
-from bus.log import EPOCH_SEQUENCE, Log, LogDamaged, LogUnreachable
+from bus.log import Log, LogDamaged, LogUnreachable
 from projections.files import ReadModelFiles
 from projections.lag import Head, Lag
 from projections.projection import Projection
@@ -157,8 +157,6 @@ class Feed:
         projection = self.projections[name]
         sequence = self.sequence(name)
         head = max(self._head.sequence, sequence)
-        if head == EPOCH_SEQUENCE:
-            head = 0  # There is nothing in it to show.
         store = self.stores.get(name)
         parked = store.parked if store is not None else {}
         events, at = (store.events, store.at) if store is not None else (0, None)

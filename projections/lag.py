@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from bus.log import EPOCH_SEQUENCE
+
 Clock = Callable[[], float]
 
 HEAD_AGE_MAX_S = 10.0
@@ -13,7 +15,7 @@ HEAD_AGE_MAX_S = 10.0
 
 
 class Head:
-    """The log's last sequence, and when it was seen last."""
+    """The log's last sequence, and when it was seen last; 0 as long as there is only its epoch, which nobody shows."""
 
     def __init__(self, monotonic: Clock = time.monotonic) -> None:
         self.sequence = 0
@@ -21,7 +23,8 @@ class Head:
         self._seen_at: float | None = None
 
     def saw(self, sequence: int) -> None:
-        self.sequence = max(self.sequence, sequence)
+        if sequence > EPOCH_SEQUENCE:
+            self.sequence = max(self.sequence, sequence)
         self._seen_at = self._monotonic()
 
     def age_s(self) -> float | None:
