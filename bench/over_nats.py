@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from secrets import token_hex
 
-from bench.children import Child, ChildEnded, tally_work
+from bench.children import Child, ChildEnded, data_folder, tally_work
 from bench.closed_loop import closed_loop, up_to
 from bench.in_process import placing_orders
 from bench.load import ACTOR, collect_as_workers_do, new_tag, place_order
@@ -28,6 +28,7 @@ from bus.announcements import Standings
 from bus.commands import Answer, Stored
 from domains.orders.order import orders
 from gateway import compose
+from gateway.settings import Settings, home
 from projections.aggregate_state import aggregate_state
 
 IN_FLIGHT = 1_024
@@ -57,7 +58,7 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
 async def _sending_orders(server: Server) -> AsyncIterator[Callable[[int, int], Awaitable[Round]]]:
     log = await server.log("orders")
     sender = compose.sender(server.client, {log.name: log})
-    standings = Standings(server.client)
+    standings = Standings(server.client, home(Settings(data_dir=data_folder(server))))
     await standings.start()
 
     async def do(in_flight: int, n: int) -> Round:

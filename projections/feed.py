@@ -27,8 +27,6 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 RETRY_S = 0.2
-GATHER_S = 0.01
-"""What comes within this time after rows were written is written together."""
 LOOK_EVERY_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -198,7 +196,6 @@ class Feed:
         try:
             async for batch, head in batches(self.source, self.decoder, lowest):
                 self._head.saw(head)
-                gathered = asyncio.get_running_loop().time() + GATHER_S
                 async with self.lock:
                     for name in feeding:
                         await self._apply(name, batch)
@@ -207,7 +204,6 @@ class Feed:
                 feeding = [name for name in feeding if name not in self.errors]
                 if not feeding:
                     return
-                await asyncio.sleep(gathered - asyncio.get_running_loop().time())
         except (LogDamaged, msgspec.DecodeError) as error:
             log.critical("the read models of %s halt: %s", self.source.name, error)
             for name in feeding:

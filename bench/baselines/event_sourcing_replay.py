@@ -97,8 +97,9 @@ class Summary(Projection[View]):
     def placed(self, domain_event: Order.Placed, tracking: Tracking) -> None:
         at = domain_event.timestamp.isoformat()
         placed = domain_event
-        row = (placed.order_id, placed.customer_id, "placed", placed.currency, placed.total_cents, 1, at, at)
-        self.view.write("INSERT INTO order_summary VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row, tracking)
+        units = sum(line["quantity"] for line in placed.lines)
+        row = (placed.order_id, placed.customer_id, "placed", placed.currency, units, placed.total_cents, 1, at, at)
+        self.view.write("INSERT INTO order_summary VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row, tracking)
 
     @process_event.register
     def moved(self, domain_event: Order.Moved, tracking: Tracking) -> None:

@@ -61,7 +61,8 @@ async def _change(
         click.echo(msgspec.json.encode(outcomes))
     else:
         for name, what in outcomes.items():
-            click.echo(f"{name}: {what.state}, {what.events:,} events at {what.rate_per_s:,.0f}/s; {what.detail}")
+            rate = f" at {what.rate_per_s:,.0f}/s" if verb == REBUILD else ""
+            click.echo(f"{name}: {what.state}, {what.events:,} events{rate}; {what.detail}")
     return 1 if any(what.state == "failed" for what in outcomes.values()) else 0
 
 
