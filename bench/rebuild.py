@@ -31,7 +31,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.baselines.finished_rows import writing_rows
-from bench.baselines.ordered_consumer import reading_all
+from bench.baselines.ordered_consumer import of_its_own, reading_all
 from bench.building import OF_ORDERS, build
 from bench.histories import in_blocks, one_a_message
 from bench.report import Bars, Report, budget, line, rates, ratio, result
@@ -56,7 +56,7 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
     n = QUICK_EVENTS if quick else EVENTS
     skipped: list[str] = []
     told(f"writing {n:,} events in three layouts")
-    async with filled(partial(_three_layouts, n)) as server:
+    async with filled(partial(_three_layouts, n)) as server, of_its_own(server.url) as client:
         blocks, small = await server.log(BLOCKS), await server.log(SMALL)
         gc.collect()
         memory = _Memory()
@@ -65,8 +65,8 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
             "summary": memory.watching(building(blocks, (order_summary,), server.folder / "summary", n)),
             "summary_small_blocks": building(small, (order_summary,), server.folder / "small", n),
             "all_models": building(blocks, OF_ORDERS, server.folder / "all", n),
-            "consumer_messages": await reading_all(server.client, MESSAGES, f"{MESSAGES}.*", n),
-            "consumer_blocks": await reading_all(server.client, blocks.name, f"log.{blocks.name}.*", n),
+            "consumer_messages": await reading_all(client, MESSAGES, f"{MESSAGES}.*", n),
+            "consumer_blocks": await reading_all(client, blocks.name, f"log.{blocks.name}.*", n),
             "finished_rows": writing_rows(rows.paths[0], order_summary, server.folder, n),
         }
         with _library(server.folder, QUICK_LIBRARY_EVENTS if quick else LIBRARY_EVENTS, skipped) as found:

@@ -9,7 +9,7 @@ from typing import Union
 import msgspec
 from msgspec import Struct
 
-from domains.processes.checkout import Checkout, CheckoutAdvanced, checkout, status_of
+from domains.processes.checkout import Checkout, CheckoutAdvanced, Idle, checkout, status_of
 from projections.commit_index import json_array
 from projections.projection import Projection, Recorded
 from projections.reader import Query
@@ -36,8 +36,10 @@ def _fold(connection: sqlite3.Connection, batch: Sequence[Recorded]) -> None:
         began_at, state = known.get(name) or (recorded.stamp, checkout.initial(name))
         for event in recorded.commit.events:
             assert isinstance(event, CheckoutAdvanced)
+            nothing_begun = isinstance(state, Idle) and not event.steps  # A cancellation that came first, or alone.
             state = checkout.evolve(state, event)
-            rows[name] = _row(name, began_at, state, event, recorded)
+            if not nothing_begun:
+                rows[name] = _row(name, began_at, state, event, recorded)
         known[name] = began_at, state
     connection.executemany(_WRITE, rows.values())
 

@@ -46,6 +46,9 @@ LIVES: dict[str, tuple[list[CheckoutInput], ProcessStatus]] = {
 }
 
 
+CANCELLED_FIRST = "h-never-begun"
+
+
 def blocks(at: datetime) -> list[ReadBlock]:
     """A block a round: the next input of every life."""
     found: list[ReadBlock] = []
@@ -87,6 +90,18 @@ async def test_each_stands_as_its_decider_says_however_it_was_batched(tmp_path: 
         assert each.began_at < each.changed_at or len(inputs) == 1
     last = next(each for each in found if each.process_id == "e-declined")
     assert (last.state, last.commands) == ("Ended", ["ReleaseStock", "CancelOrder"])
+    await reader.close()
+
+
+async def test_a_cancellation_alone_is_no_process(tmp_path: Path) -> None:
+    """An order that was only recorded, or whose cancellation was heard of first: nothing was begun for it."""
+    events = checkout.decide(
+        {CANCELLED_FIRST: checkout.initial("")}, Observe(CANCELLED_FIRST, OrderCancelled(CANCELLED_FIRST, "r"))
+    )
+    alone = ReadBlock(2, NOW, [Commit("c", CANCELLED_FIRST, 1, list(events))])
+    reader = build(tmp_path, [alone])
+    assert events
+    assert await processes_of(reader, None, "", 100, NOW.timestamp) == []
     await reader.close()
 
 
