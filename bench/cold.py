@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 
 from bench.closed_loop import closed_loop, up_to
-from bench.load import collect_as_workers_do, new_tag, sent
+from bench.load import new_tag, sent
 from bench.placed_orders import placed, project
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Round, Told
@@ -24,6 +24,7 @@ from bus.overlay import OverlaidStates, OverlayLimits
 from bus.states import States
 from domains.orders.messages import ConfirmReservation, OrderCommand, OrderEvent
 from domains.orders.order import Order, orders
+from gateway.collector import calm_the_collector
 from projections.aggregate_state import SqliteStateStore
 
 IN_FLIGHT = 1_024
@@ -33,7 +34,7 @@ OrderEngine = Engine[Order, OrderCommand, OrderEvent]
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
-    collect_as_workers_do()
+    calm_the_collector()
     tag = new_tag()
     ids = [f"{tag}{number:08x}" for number in range(QUICK_ORDERS if quick else ORDERS)]
     async with embedded() as server:

@@ -10,7 +10,7 @@ import time
 from array import array
 
 from bench.baselines.bare_blocks import Writer
-from bench.load import collect_as_workers_do, commit_of, envelope, place_order
+from bench.load import commit_of, envelope, place_order
 from bench.report import Report, line, result
 from bench.rounds import Pace, Round, Told
 from bench.server import embedded
@@ -19,6 +19,7 @@ from bus.commands import Envelope, Stored
 from bus.engine import Engine
 from bus.log import Log
 from domains.orders.order import orders
+from gateway.collector import calm_the_collector
 
 BLOCKS = 400
 QUICK_BLOCKS = 40
@@ -28,7 +29,7 @@ COMMITS = 500
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
     blocks = QUICK_BLOCKS if quick else BLOCKS
-    collect_as_workers_do()
+    calm_the_collector()
     async with embedded() as server:
         log = await server.log("orders")
         writer = Writer(log)

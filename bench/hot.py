@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from bench.baselines.retrying_writers import retrying_writers
 from bench.closed_loop import closed_loop, up_to
-from bench.load import collect_as_workers_do, new_tag, receive_stock, sent
+from bench.load import new_tag, receive_stock, sent
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Round, Told, lasting, take_turns
 from bench.server import embedded
@@ -25,6 +25,7 @@ from bus.engine import Engine
 from bus.log import Log
 from domains.inventory.messages import InventoryCommand, InventoryEvent
 from domains.inventory.stock import Stock, inventory, receipt_of
+from gateway.collector import calm_the_collector
 
 IN_FLIGHT = 1_024
 WRITERS = 16
@@ -36,7 +37,7 @@ Choose = Callable[[int], list[str]]
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
-    collect_as_workers_do()
+    calm_the_collector()
     async with embedded() as server:
         log = await server.log("inventory")
         engine = Engine(inventory, log)

@@ -28,10 +28,10 @@ from bench.baselines import postgres
 from bench.baselines.bare_blocks import in_blocks
 from bench.baselines.single_messages import pipelined, plain
 from bench.in_process import placing_orders
-from bench.load import collect_as_workers_do
 from bench.report import Report, Result, budget, line, point, rates, ratio
 from bench.rounds import Pace, Round, Told, lasting, take_turns
 from bench.server import embedded
+from gateway.collector import calm_the_collector
 
 IN_FLIGHT = (1, 16, 64, 256, 1_024, 4_096)
 QUICK_IN_FLIGHT = (1, 16, 64, 1_024)
@@ -51,7 +51,7 @@ class Candidate(NamedTuple):
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
     numbers = QUICK_IN_FLIGHT if quick else IN_FLIGHT
     skipped: list[str] = []
-    collect_as_workers_do()
+    calm_the_collector()
     async with embedded() as server, placing_orders(await server.log("orders")) as engine:
         candidates = {
             "engine": Candidate(engine, numbers),

@@ -18,7 +18,7 @@ from array import array
 from typing import NamedTuple
 
 from bench.children import data_folder, tally_work
-from bench.load import collect_as_workers_do, new_tag, sent_order
+from bench.load import new_tag, sent_order
 from bench.report import Bars, Report, budget, line, result
 from bench.rounds import BenchmarkFailed, Pace, Round, Told
 from bench.server import embedded
@@ -30,6 +30,7 @@ from bus.engine import Engine
 from bus.log import Log
 from domains.orders.messages import OrderCommand, OrderEvent
 from domains.orders.order import Order, orders
+from gateway.collector import calm_the_collector
 from gateway.settings import Settings, home
 from projections.order_summary import SUMMARY, order_summary
 from projections.reader import Reader
@@ -52,7 +53,7 @@ class FellBehind(BenchmarkFailed):
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
-    collect_as_workers_do()
+    calm_the_collector()
     async with embedded() as server:
         standings = Standings(server.client, home(Settings(data_dir=data_folder(server))))
         await standings.start()

@@ -5,7 +5,6 @@ Ids are as random as real ones and no two commands are alike, so that the broker
 
 from __future__ import annotations
 
-import gc
 import time
 from secrets import token_hex
 from typing import Generic, NamedTuple, TypeVar
@@ -80,10 +79,3 @@ def commit_of(command: PlaceOrder, sent: Envelope) -> bytes:
     return encode(
         Commit(sent.id, name, 1, events, sent.digest, actor=sent.actor, correlation=sent.correlation, trace=sent.trace)
     )
-
-
-def collect_as_workers_do() -> None:
-    """Python's cycle collector as the command workers set it (see `gateway/work.py`)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from functools import partial
 
 from bench.in_process import placing_orders
-from bench.load import collect_as_workers_do
 from bench.placed_orders import placed, project
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import OPERATIONS_MAX, Pace, Told, lasting, take_turns
@@ -21,6 +20,7 @@ from bus.log import Log
 from bus.overlay import OverlaidStates, OverlayLimits
 from domains.orders.messages import OrderCommand, OrderEvent
 from domains.orders.order import Order, orders
+from gateway.collector import calm_the_collector
 from projections.aggregate_state import SqliteStateStore
 
 IN_FLIGHT = 1_024
@@ -29,7 +29,7 @@ QUICK_SHARE = 10
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
-    collect_as_workers_do()
+    calm_the_collector()
     few, many = (count // QUICK_SHARE if quick else count for count in (FEW, MANY))
     figures: dict[str, float] = {}
     async with embedded() as server:

@@ -19,7 +19,7 @@ from secrets import token_hex
 from bench.children import Child, ChildEnded, data_folder, tally_work
 from bench.closed_loop import closed_loop, up_to
 from bench.in_process import placing_orders
-from bench.load import ACTOR, collect_as_workers_do, new_tag, place_order
+from bench.load import ACTOR, new_tag, place_order
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Round, Told, lasting, take_turns
 from bench.server import Server, embedded
@@ -28,6 +28,7 @@ from bus.announcements import Standings
 from bus.commands import Answer, Stored
 from domains.orders.order import orders
 from gateway import compose
+from gateway.collector import calm_the_collector
 from gateway.settings import Settings, home
 from projections.aggregate_state import aggregate_state
 
@@ -38,7 +39,7 @@ KEPT_WITHIN_S = 120.0
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
-    collect_as_workers_do()
+    calm_the_collector()
     async with (
         embedded() as server,
         placing_orders(await server.log("in_process")) as in_process,

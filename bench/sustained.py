@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from bench.children import Child, data_folder, tally_work
 from bench.closed_loop import closed_loop, for_seconds
-from bench.load import collect_as_workers_do, new_tag, sent_order
+from bench.load import new_tag, sent_order
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import WARM_UP_S, Pace, Round, Told
 from bench.server import embedded, rss_bytes
@@ -32,6 +32,7 @@ from bus.overlay import OverlaidStates
 from bus.states import States
 from domains.orders.order import Order, orders
 from gateway import compose
+from gateway.collector import calm_the_collector
 from gateway.settings import Settings, home
 from projections.aggregate_state import SqliteStateStore
 
@@ -56,7 +57,7 @@ class _Memory(NamedTuple):
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
-    collect_as_workers_do()
+    calm_the_collector()
     async with embedded() as server:
         standings = Standings(server.client, home(Settings(data_dir=data_folder(server))))
         await standings.start()

@@ -12,16 +12,16 @@ from __future__ import annotations
 from functools import partial
 
 from bench.in_process import placing_orders
-from bench.load import collect_as_workers_do
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Told, lasting, take_turns
 from bench.server import ALWAYS, LAZY, clustered, embedded
+from gateway.collector import calm_the_collector
 
 IN_FLIGHT = 1_024
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
-    collect_as_workers_do()
+    calm_the_collector()
     async with (
         embedded(ALWAYS) as synced,
         embedded(LAZY) as unsynced,
