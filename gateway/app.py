@@ -74,8 +74,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
         app.state.tokens = tokens = Tokens(jwt_secret(settings))
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
         sender = compose.sender(client, logs, present)
-        processes = compose.PROCESSES
-        app.state.gate = gate = Gate(sender, reader, standings, logs, compose.decoders(), tokens, processes, client)
+        app.state.gate = gate = Gate(
+            sender, reader, standings, logs, compose.decoders(), tokens, compose.PROCESSES, compose.POLICIES, client
+        )
         try:
             yield
         finally:

@@ -137,6 +137,11 @@ def routes() -> Sequence[ControllerRouterHandler]:
     ]
 
 
+def intake(name: str, log: str) -> str:
+    """The name of the reactor that tells a process or a policy of a log's events."""
+    return f"{name}-from-{log}"
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process manager: its domain, which events of which logs it observes, the commands in what it records, and the
@@ -150,7 +155,7 @@ class Process:
 
     def intake(self, log: str) -> str:
         """The name of the reactor that tells it of events."""
-        return f"{self.domain.name}-from-{log}"
+        return intake(self.domain.name, log)
 
     @property
     def relay(self) -> str:

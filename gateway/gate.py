@@ -25,7 +25,7 @@ from bus.state_stored import Kept, Unanswered, ask
 from domains.kernel import ID_PATTERN
 from gateway.catalogue import Catalogue
 from gateway.changes import Changes
-from gateway.compose import Process
+from gateway.compose import AnyPolicy, Process
 from gateway.consequences import Consequences
 from gateway.order_lists import OrderLists
 from gateway.outcomes import Outcomes, Undecided, asked_now, sealed
@@ -89,6 +89,7 @@ class Gate:
         decoders: Mapping[str, Decoder],
         tokens: Tokens,
         processes: Sequence[Process],
+        policies: Sequence[AnyPolicy],
         client: Client,
     ) -> None:
         self._tokens = tokens
@@ -103,7 +104,7 @@ class Gate:
         orders = order_summary.stream
         self.lists = OrderLists(logs[orders], decoders[orders], standings, reader, self.changes)
         self.catalogue = Catalogue(reader, standings)
-        self._consequences = Consequences(processes, logs, standings, self.reached)
+        self._consequences = Consequences(processes, policies, logs, standings, self.reached)
         self._running: set[str] = set()
 
     def key(self, request: AnyRequest) -> Key:
@@ -172,7 +173,7 @@ class Gate:
     async def fresh(self, request: AnyRequest, *models: Projection) -> dict[str, str]:
         """Wait until these read models show what `Min-Position` asks for. Headers to add: a warning when stale.
 
-        A position of a log that feeds none of them asks for what the processes did upon it (`Consequences`).
+        A position of a log that feeds none of them asks for what processes and policies did upon it (`Consequences`).
 
         Raises `Problem` 503 `position_not_reached` unless the client takes a stale answer.
         """

@@ -121,7 +121,7 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
         for policy in compose.POLICIES:
             for stream, events in policy.observes.items():
                 reactions = dict.fromkeys(events, follow(sender, policy))
-                name = f"{policy.name}-from-{stream}"
+                name = compose.intake(policy.name, stream)
                 reactors.append(Reactor(name, logs[stream], decoders[stream], reactions, checkpoints, told=announcer))
         effects = payments.PaymentEffects(http, sender)
         reactors.append(

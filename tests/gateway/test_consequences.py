@@ -11,7 +11,9 @@ from bus.announcements import Announcer, Standing, Standings
 from bus.log import MemoryLog
 from gateway import compose
 from gateway.consequences import Consequences
+from projections.invoices import invoices
 from projections.order_summary import order_summary
+from projections.processes import processes
 from projections.products import products
 from projections.projection import Projection
 from projections.stock import stock
@@ -31,7 +33,7 @@ class Between:
         self._client = client
         self._announcer = Announcer(client, home)
         logs = {name: written.log for name, written in self.written.items()}
-        self.consequences = Consequences(compose.PROCESSES, logs, self.standings, self._reached)
+        self.consequences = Consequences(compose.PROCESSES, compose.POLICIES, logs, self.standings, self._reached)
 
     async def _reached(self, model: Projection, sequence: int, wait_s: float) -> bool:
         return await self.standings.wait(model.name, sequence, wait_s)
@@ -84,6 +86,20 @@ async def test_where_a_step_does_not_come_it_is_not_shown(between: Between) -> N
     assert not await between.consequences.shown("orders", placed, stock, 0.0)
     await between.say(stock.name, reserved)
     assert await between.consequences.shown("orders", placed, stock, 0.0)
+
+
+@pytest.mark.parametrize("model", [invoices, processes], ids=lambda model: model.name)
+async def test_what_a_policy_or_a_process_wrote_itself_is_waited_for(between: Between, model: Projection) -> None:
+    placed = await between.write("orders")
+    assert not await between.consequences.shown("orders", placed, model, 0.0)
+    shown = asyncio.create_task(between.consequences.shown("orders", placed, model, PATIENCE_S))
+    await turns()
+    written = await between.write(model.stream)
+    await between.say(compose.intake(model.stream, "orders"), placed)
+    await between.say(model.name, written - 1)
+    assert not shown.done()
+    await between.say(model.name, written)
+    assert await shown
 
 
 async def test_what_no_process_leads_to_is_not_waited_for(between: Between) -> None:
