@@ -127,7 +127,7 @@ def claim(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / MARKER).exists():
             return
-        if any(folder.iterdir()):
+        if any(folder.iterdir()) and not (folder / MARKER).exists():  # Whoever else claims it writes that first.
             detail = "holds something else than Tallystream's data: set TALLY_DATA_DIR to another folder"
             raise SettingsError(f"{folder} {detail}")
         (folder / MARKER).write_bytes(b'{"format":1}\n')

@@ -23,7 +23,7 @@ from gateway.collector import calm_the_collector
 from gateway.effects import payments
 from gateway.engines import run_engines
 from gateway.running import WorkerFailed, check_broker, nats_url
-from gateway.settings import Settings, home
+from gateway.settings import Settings, claim, home
 from gateway.state_stored import run_state_stored
 from projections.mending import DISCARD, PARKED, REDRIVE, Mending
 from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
     """Run these parts until SIGTERM or SIGINT. Raises what halted one of them."""
     await check_broker(settings)
+    claim(settings.data_dir)  # Before anything is put there: who comes later would take it for somebody else's.
     loop = asyncio.get_running_loop()
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
