@@ -8,12 +8,12 @@ from pathlib import Path
 from bus.log import Log
 from domains.orders.order import orders
 from gateway import compose
+from projections.batches import Batch
 from projections.build import Build
 from projections.feed import whole
 from projections.files import ReadModelFiles, remove
 from projections.pipeline import pour
 from projections.projection import Projection
-from projections.store import Batch
 
 OF_ORDERS = tuple(projection for projection in compose.PROJECTIONS if projection.stream == orders.name)
 
@@ -45,7 +45,7 @@ async def build(log: Log, projections: Sequence[Projection], folder: Path) -> Bu
         return True
 
     try:
-        await pour(log, compose.decoders()[orders.name], builds[0].position, await log.head(), write)
+        await pour(log, compose.decoders()[orders.name], projections, builds[0].position, await log.head(), write)
         events, sequence = builds[0].position.events, builds[0].position.sequence
         for one in builds:
             await whole(Build.finish, one)

@@ -12,9 +12,10 @@ from bus.blocks import Chain, block_decoder
 from bus.log import Log
 from domains.orders.order import orders
 from projections.aggregate_state import aggregate_state
+from projections.batches import Batch, ReadBlock
 from projections.commit_index import commit_index
 from projections.files import ReadModelFiles
-from projections.store import Batch, ReadBlock, Store
+from projections.store import Store
 
 COMMITS = 500
 """In a block."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
-from typing import Any, Generic, TypeVar, Union
+from typing import Any, Generic, Protocol, TypeVar, Union
 
 import msgspec
 from msgspec import Raw, Struct
@@ -30,6 +30,7 @@ GENESIS = "0" * 64
 Event = TypeVar("Event")
 State = TypeVar("State")
 Command = TypeVar("Command")
+Read = TypeVar("Read", bound="Linked")
 
 
 class Commit(Struct, Generic[Event], frozen=True, omit_defaults=True):
@@ -75,6 +76,15 @@ class Block(Struct, Generic[Event], frozen=True):
     commits: list[Commit[Event]]
 
 
+class Linked(Protocol):
+    """What the chain is made of."""
+
+    @property
+    def epoch(self) -> str: ...
+    @property
+    def prev(self) -> str: ...
+
+
 class _Sealed(Struct, frozen=True):
     """A block on its way out: its commits are encoded already."""
 
@@ -101,9 +111,10 @@ class BlockDecoder(Generic[Event]):
     today's costs nothing more.
     """
 
-    __slots__ = ("_any_version", "_today", "_upcasts", "decode")
+    __slots__ = ("_any_version", "_today", "_upcasts", "decode", "events")
 
     def __init__(self, events: tuple[type, ...], upcasters: tuple[Upcaster[Any, Any], ...] = ()) -> None:
+        self.events = events
         older = tuple(upcaster.older for upcaster in upcasters)
         self._today = _block_decode(events)
         self._any_version = _block_decode(events + older)
@@ -139,7 +150,7 @@ def decoder_of(
     return block_decoder(domain.events, domain.upcasters)  # type: ignore[return-value]  # A union made at run time.
 
 
-def read_block(record: Record, decode: Callable[[bytes], Block[Event]]) -> Block[Event]:
+def read_block(record: Record, decode: Callable[[bytes], Read]) -> Read:
     """The block that a record is. Raises `LogDamaged`."""
     try:
         return decode(record.data)
@@ -161,7 +172,7 @@ class Chain:
         self.tips = dict(tips or {})
         self.whole = whole
 
-    def follow(self, record: Record, decode: Callable[[bytes], Block[Event]]) -> Block[Event]:
+    def follow(self, record: Record, decode: Callable[[bytes], Read]) -> Read:
         """The record's block, if it is one and continues this chain. Raises `LogDamaged`."""
         block = read_block(record, decode)
         self.check(record.partition, record.sequence, record.data, block.epoch, block.prev)

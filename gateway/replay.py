@@ -20,7 +20,8 @@ from bus.blocks import Block, Chain, decoder_of
 from bus.log import READ_RECORDS_MAX, LogDamaged, Record
 from gateway import compose
 from gateway.recorded import recorded
-from projections.store import Batch, ReadBlock, Store
+from projections.batches import Batch, ReadBlock
+from projections.store import Store
 
 
 class ReplayFailed(Exception):

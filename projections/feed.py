@@ -18,10 +18,11 @@ import msgspec
 from bus.announcements import Announcer, RebuildProgress, Standing
 from bus.blocks import BlockDecoder, Chain, hash_of
 from bus.log import Log, LogDamaged, LogUnreachable
+from projections.batches import Batch, ReadBlock
 from projections.files import ReadModelFiles
 from projections.lag import Head, Lag
 from projections.projection import Projection
-from projections.store import Batch, LeaseLost, OtherFormat, Position, ReadBlock, Store
+from projections.store import LeaseLost, OtherFormat, Position, Store
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")

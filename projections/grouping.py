@@ -10,18 +10,28 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any, NamedTuple
 
-from projections.projection import Fact, Handler, Projection, Recorded, Statement, Value, source_of
+import msgspec
 
-Values = Sequence[Value]
-Group = tuple[str, list[Values]]
-"""A statement's text and the rows that it is executed with."""
+from bus.blocks import Commit
+from bus.brief import BriefCommit
+from projections.projection import Fact, Handler, Projection, Recorded, Statement, Value, timestamp
+
+AnyCommit = Commit[object] | BriefCommit[object]
 
 PLANS_MAX = 256
+TOGETHER_ROWS = 64
+_NUL = rb"\u0000"
+"""SQLite ends a text that comes from JSON there."""
+
+_OF_COMMIT = {"at": "stamp", "version": "commit.version", "sequence": "sequence"}
+_encode = msgspec.json.Encoder().encode
 
 _INSERT = re.compile(r"\s*INSERT\s+INTO\s+(\w+)\s+VALUES\s*\((.*)\)\s*", re.DOTALL)
 _UPDATE = re.compile(r"\s*UPDATE\s+(\w+)\s+SET\s+(.*)\s+WHERE\s+(\w+)\s*=\s*:(\w+)\s*", re.DOTALL)
@@ -31,6 +41,25 @@ _PLAIN = re.compile(r"\s*(?::([a-z_]+)|'([^':,]*)'|(-?\d+)|(NULL))\s*")
 _NAMED = re.compile(r"'(?:[^']|'')*'|:([a-z_]+)")
 _RULES = re.compile(r"\b(TRIGGER|CHECK|REFERENCES|GENERATED)\b", re.IGNORECASE)
 """Where a schema has such a thing, it may matter how often a row is written."""
+
+
+class Group(NamedTuple):
+    """A statement's text and the rows that it is executed with. `together`, if not empty: a text that does all of it in
+    one step, its rows as a JSON array."""
+
+    sql: str
+    rows: list[list[Value]]
+    together: str = ""
+
+    def execute(self, connection: sqlite3.Connection) -> None:
+        """Between two steps SQLite's wrapper takes Python's lock again, and waits for it as long as another thread
+        decodes: so many rows are written in one."""
+        if self.together and len(self.rows) >= TOGETHER_ROWS:
+            rows = _encode(self.rows)
+            if _NUL not in rows:
+                connection.execute(self.together, (rows,))
+                return
+        connection.executemany(self.sql, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +76,36 @@ class _Form:
     table: str = ""
     columns: tuple[int, ...] = ()
     inserts: bool = False
+    together: str = ""
 
-    def of_event(self) -> Callable[[object, Recorded], Values]:
-        """Takes the values of an event of a commit. Compiled, for this is done for every event of every log: a fifth of
-        the time that it takes to get them by their names one after the other."""
-        sources = (source_of(item[1:]) if item[0] == ":" else item for item in self.items)
-        return _compiled("event, recorded", sources)
+    def step(self) -> _Step:
+        """How it is done for an event. Compiled, for this is done for every event of every log: a fifth of the time
+        that it takes to get values by their names one after the other."""
+        sources = [_OF_COMMIT.get(item[1:], f"event.{item[1:]}") if item[0] == ":" else item for item in self.items]
+        arguments = "event, commit, stamp, sequence"
+        moves: Callable[..., None] | None = None
+        if self.columns and not self.inserts:
+            sets = "; ".join(f"row[{at}] = {source}" for at, source in zip(self.columns, sources, strict=False))
+            moves = _compiled(f"def made(row, {arguments}): {sets}")
+        values = _compiled(f"def made({arguments}): return [{', '.join(sources)}]")
+        key = _compiled(f"def made({arguments}): return {sources[self.key] if sources else None}")
+        return _Step(self, key, values, moves)
 
-    def of_row(self) -> Callable[[Mapping[str, object]], Values]:
-        return _compiled("row", (f"row[{item[1:]!r}]" if item[0] == ":" else item for item in self.items))
+    def of_row(self) -> Callable[[Mapping[str, object]], list[Value]]:
+        sources = (f"row[{item[1:]!r}]" if item[0] == ":" else item for item in self.items)
+        return _compiled(f"def made(row): return [{', '.join(sources)}]")
+
+
+class _Step(NamedTuple):
+    """What is done about an event, which all three take with its commit, the time as text and the block's sequence.
+
+    `key` and `values` are the statement's; `moves` sets what it sets in a row that is yet to be written, if it can.
+    """
+
+    form: _Form
+    key: Callable[[object, AnyCommit, str, int], Value]
+    values: Callable[[object, AnyCommit, str, int], list[Value]]
+    moves: Callable[[list[Value], object, AnyCommit, str, int], None] | None
 
 
 _NOTHING: tuple[int, list[Value], _Form] = -1, [], _Form("", (), 0)
@@ -67,17 +117,23 @@ class _Plan:
     def __init__(self, projection: Projection) -> None:
         self._key = projection.key
         self._tables = _tables(projection.schema) if self._key and not _RULES.search(projection.schema) else {}
-        self._forms: dict[str, tuple[_Form, Callable[[Mapping[str, object]], Values]]] = {}
-        self.steps: dict[type, list[tuple[_Form, Callable[[object, Recorded], Values]]]] = {}
+        self._forms: dict[str, tuple[_Form, Callable[[Mapping[str, object]], list[Value]]]] = {}
+        self.steps: dict[type, list[_Step]] = {}
         self.handlers: dict[type, Callable[[Fact], Iterable[Statement]]] = {}
         for kind, handler in projection.on.items():
             if callable(handler):
                 self.handlers[kind] = handler
             else:
-                forms = [self._form(sql) for sql in _texts(handler)]
-                self.steps[kind] = [(form, form.of_event()) for form in forms]
+                self.steps[kind] = [self._form(sql).step() for sql in _texts(handler)]
 
-    def executed(self, sql: str, row: Mapping[str, object]) -> tuple[_Form, Values]:
+    def fields(self) -> dict[type, set[str]]:
+        """Of the events with statements, the fields that matter."""
+        return {
+            kind: {item[1:] for step in steps for item in step.form.items if item[0] == ":"} - _OF_COMMIT.keys()
+            for kind, steps in self.steps.items()
+        }
+
+    def executed(self, sql: str, row: Mapping[str, object]) -> tuple[_Form, list[Value]]:
         """The form and the values of a statement that a handler gave."""
         if sql not in self._forms:
             form = self._form(sql)
@@ -105,7 +161,8 @@ class _Plan:
         place = items.index(key)
         single = [name for name, part in columns.items() if part] == [self._key] == [list(columns)[place]]
         text = f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})"
-        return _Form(text, items, place, table, tuple(range(len(columns))) if single else (), single)
+        together = f"INSERT INTO {table} SELECT {', '.join(_each(len(columns)))} FROM json_each(?)"
+        return _Form(text, items, place, table, tuple(range(len(columns))) if single else (), single, together)
 
     def _update(self, table: str, sets: str, column: str, parameter: str) -> _Form | None:
         parts = [_SET.fullmatch(each) for each in sets.split(",")]
@@ -117,14 +174,24 @@ class _Plan:
         if not set(columns) <= set(known):
             return None
         text = f"UPDATE {table} SET {', '.join(f'{each} = ?' for each in columns)} WHERE {column} = ?"
-        return _Form(text, items, len(columns), table, tuple(map(known.index, columns)))
+        *values, key = _each(len(items))
+        together = ", ".join(f"{each} = {value}" for each, value in zip(columns, values, strict=True))
+        together = f"UPDATE {table} SET {together} FROM json_each(?) AS given WHERE {table}.{column} = {key}"
+        return _Form(text, items, len(columns), table, tuple(map(known.index, columns)), together=together)
 
 
-class _Groups:
-    """The groups of a batch in the order in which they are to be executed."""
+class Folding:
+    """The groups of a batch in the order in which they are to be executed, gathered block by block.
 
-    def __init__(self) -> None:
-        self.found: list[Group] = []
+    `kinds` says which event a brief one stands for.
+    """
+
+    def __init__(self, projection: Projection, kinds: Mapping[type, type] | None = None) -> None:
+        self.groups: list[Group] = []
+        self._plan = _plan(projection)
+        briefly = {brief: self._plan.steps[kind] for brief, kind in (kinds or {}).items() if kind in self._plan.steps}
+        self._steps = {**self._plan.steps, **briefly}
+        self._keyed = bool(projection.key)
         self._latest: dict[str, int] = {}
         """Of each text, the last group."""
         self._placed: defaultdict[str, dict[Value, tuple[int, list[Value], _Form]]] = defaultdict(dict)
@@ -132,12 +199,42 @@ class _Groups:
         self._others: dict[Value, int] = {}
         """Of each key, the group of the last statement that is not of one table only."""
 
-    def add(self, form: _Form, row: Values, key: Value) -> None:
+    def add(self, recorded: Iterable[Recorded]) -> None:
+        """What some commits do."""
+        for each in recorded:
+            self._commit(each.commit, each.stamp, each.sequence, each)
+
+    def add_block(self, sequence: int, at: datetime, commits: Iterable[AnyCommit]) -> None:
+        """What the commits of a block do, brief ones, too, where `fields_of` says which fields that takes."""
+        written = timestamp(at.astimezone(UTC))
+        for commit in commits:
+            occurred_at = commit.occurred_at
+            stamp = written if occurred_at is None else timestamp(occurred_at.astimezone(UTC))
+            self._commit(commit, stamp, sequence)
+
+    def _commit(self, commit: AnyCommit, stamp: str, sequence: int, recorded: Recorded | None = None) -> None:
+        plan, steps, keyed, placed = self._plan, self._steps, self._keyed, self._placed
+        for event in commit.events:
+            kind = type(event)
+            if kind in steps:
+                for form, key_of, values, moves in steps[kind]:
+                    key = key_of(event, commit, stamp, sequence) if keyed else ""
+                    if moves is not None and (last := placed[form.table].get(key)) is not None and last[2].inserts:
+                        moves(last[1], event, commit, stamp, sequence)
+                    else:
+                        self._add(form, values(event, commit, stamp, sequence), key)
+            elif kind in plan.handlers:
+                assert recorded is not None
+                for sql, given in plan.handlers[kind](Fact(event, recorded)):
+                    form, row = plan.executed(sql, given)
+                    self._add(form, row, row[form.key] if keyed else "")
+
+    def _add(self, form: _Form, row: list[Value], key: Value) -> None:
         if not form.table:
             floor = self._others.get(key, -1)
             for of_table in self._placed.values():
                 floor = max(floor, of_table.pop(key, _NOTHING)[0])
-            self._others[key] = self._append(form.sql, floor, row)
+            self._others[key] = self._append(form, floor, row)
             return
         of_table = self._placed[form.table]
         last = of_table.get(key)
@@ -152,35 +249,29 @@ class _Groups:
             if before.columns == form.columns and form.columns and not form.inserts:
                 values[:] = row
                 return
-        written = list(row)
-        of_table[key] = self._append(form.sql, floor, written), written, form
+        of_table[key] = self._append(form, floor, row), row, form
 
-    def _append(self, sql: str, floor: int, row: Values) -> int:
+    def _append(self, form: _Form, floor: int, row: list[Value]) -> int:
         """Put it into the last group of its text, or a new one where something of its key comes after that."""
-        group = self._latest.get(sql, -1)
+        group = self._latest.get(form.sql, -1)
         if group < max(floor, 0):
-            group = self._latest[sql] = len(self.found)
-            self.found.append((sql, []))
-        self.found[group][1].append(row)
+            group = self._latest[form.sql] = len(self.groups)
+            self.groups.append(Group(form.sql, [], form.together))
+        self.groups[group].rows.append(row)
         return group
 
 
 def grouped(projection: Projection, recorded: Iterable[Recorded]) -> list[Group]:
     """All statements of these commits."""
-    plan, groups, keyed = _plan(projection), _Groups(), bool(projection.key)
-    steps, handlers, add = plan.steps, plan.handlers, groups.add
-    for each in recorded:
-        for event in each.commit.events:
-            kind = type(event)
-            if kind in steps:
-                for form, values in steps[kind]:
-                    row = values(event, each)
-                    add(form, row, row[form.key] if keyed else "")
-            elif kind in handlers:
-                for sql, given in handlers[kind](Fact(event, each)):
-                    form, row = plan.executed(sql, given)
-                    add(form, row, row[form.key] if keyed else "")
-    return groups.found
+    folding = Folding(projection)
+    folding.add(recorded)
+    return folding.groups
+
+
+def fields_of(projection: Projection) -> Mapping[type, Collection[str]] | None:
+    """Which fields of which events a read model is made of; None where only its functions know."""
+    plan = _plan(projection)
+    return None if plan.handlers or projection.batch is not None else plan.fields()
 
 
 @lru_cache(maxsize=PLANS_MAX)
@@ -209,10 +300,16 @@ def _plain(items: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(found)
 
 
-def _compiled(arguments: str, sources: Iterable[str]) -> Callable[..., Values]:
-    """A function that gives these as a tuple. They are made here, of names that are `[a-z_]+` and of literals."""
-    function: Callable[..., Values] = eval(f"lambda {arguments}: ({''.join(f'{each}, ' for each in sources)})")  # noqa: S307
-    return function
+def _each(items: int) -> list[str]:
+    """The values of a row of a JSON array of rows."""
+    return [f"json_extract(value, '$[{item}]')" for item in range(items)]
+
+
+def _compiled(made: str) -> Callable[..., Any]:
+    """The function `made`. What is in it are names that are `[a-z_]+`, and literals."""
+    names: dict[str, Callable[..., Any]] = {}
+    exec(made, {}, names)  # noqa: S102
+    return names["made"]
 
 
 def _texts(handler: Handler) -> tuple[str, ...]:

@@ -124,6 +124,10 @@ class Parking:
         """How many wait, for each parked key."""
         self.remember()
 
+    def __bool__(self) -> bool:
+        """Whether anything is parked or was discarded."""
+        return bool(self.commits or self._discarded)
+
     def remember(self) -> None:
         """Know what is committed."""
         if not self._changed:
@@ -150,7 +154,7 @@ class Parking:
 
     def _set_aside(self, recorded: list[Recorded]) -> list[Recorded]:
         """What is not of a parked key; that queues, and what was discarded is left out."""
-        if not self.commits and not self._discarded:
+        if not self:
             return recorded
         free: list[Recorded] = []
         concerned = {*self.commits, *(key for key, _, _ in self._discarded)}

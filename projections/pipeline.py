@@ -1,18 +1,27 @@
 """One read of a log for all that is built from it: decoded once, in large batches, and one batch ahead of the writer.
 
-Blocks are gathered until they are worth a transaction, however small each is: a quiet log has one commit in a block.
+A block is folded as soon as it is decoded. What it does is gathered until it is worth a transaction, however small each
+block is: a quiet log has one commit in a block.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-from bus.blocks import Chain
-from bus.log import Log
+from bus.blocks import Block, Chain
+from bus.brief import BriefBlock, BriefDecoder
+from bus.log import Log, Record
+from projections.batches import Batch, FoldedBlock, ReadBlock
 from projections.feed import Decoder, continues
-from projections.store import Batch, Position, ReadBlock
+from projections.grouping import Folding, fields_of
+from projections.parking import is_poison
+from projections.projection import Projection
+from projections.store import Position
+
+AnyBlock = Block[object] | BriefBlock[object]
 
 BATCH_COMMITS = 8_192
 BATCH_BYTES = 8 * 1024 * 1024
@@ -20,36 +29,99 @@ BATCH_BYTES = 8 * 1024 * 1024
 TURN_BYTES = 256 * 1024
 """Decoded in one go; then it is the turn of whatever else runs on the loop."""
 
+log = logging.getLogger(__name__)
 
-async def gathered(source: Log, decoder: Decoder, position: Position, until: int) -> AsyncGenerator[Batch, None]:
-    """Checked batches from behind a position up to and with `until`. Raises `LogDamaged`."""
+
+async def gathered(
+    source: Log, decoder: Decoder, projections: Sequence[Projection], position: Position, until: int
+) -> AsyncGenerator[Batch, None]:
+    """Checked batches from behind a position up to and with `until`, folded for these read models, as far as can be.
+
+    Raises `LogDamaged`.
+    """
     await continues(source, position)
     chain = Chain(source.epoch, position.tips, whole=position.sequence == 0)
-    blocks: list[ReadBlock] = []
-    commits = size = turn = 0
+    gathering, turn = _Gathering(decoder, projections), 0
     async with aclosing(source.read(position.sequence, until)) as reading:
         async for records in reading:
             for record in records:
-                block = chain.follow(record, decoder.decode)
-                blocks.append(ReadBlock(record.sequence, block.at, block.commits))
-                commits += len(block.commits)
-                size += len(record.data)
+                gathering.add(chain.follow(record, gathering.decode), record)
+                if gathering.commits >= BATCH_COMMITS or gathering.bytes >= BATCH_BYTES:
+                    yield gathering.taken(chain)
                 turn += len(record.data)
-                if commits >= BATCH_COMMITS or size >= BATCH_BYTES:
-                    yield Batch(blocks, dict(chain.tips))
-                    blocks, commits, size = [], 0, 0
                 if turn >= TURN_BYTES:
                     turn = 0
                     await asyncio.sleep(0)
-    if blocks:
-        yield Batch(blocks, dict(chain.tips))
+    if gathering.bytes:
+        yield gathering.taken(chain)
+
+
+class _Gathering:
+    """A batch in the making."""
+
+    def __init__(self, decoder: Decoder, projections: Sequence[Projection]) -> None:
+        self._decoder = decoder
+        self._folded = [projection for projection in projections if projection.batch is None]
+        self._kept = len(self._folded) < len(projections)
+        self._brief = _brief(decoder, projections)
+        self.decode: Callable[[bytes], AnyBlock] = self._brief.decode if self._brief is not None else decoder.decode
+        self._begin()
+
+    def _begin(self) -> None:
+        kinds = self._brief.kinds if self._brief is not None else {}
+        self._foldings = {projection: Folding(projection, kinds) for projection in self._folded}
+        self._blocks: list[ReadBlock] = []
+        self.commits = self.bytes = 0
+
+    def add(self, block: AnyBlock, record: Record) -> None:
+        whole = ReadBlock(record.sequence, block.at, block.commits) if isinstance(block, Block) else None
+        for projection, folding in list(self._foldings.items()):
+            try:
+                if self._brief is None and whole is not None:
+                    folding.add(whole.recorded)
+                else:
+                    folding.add_block(record.sequence, block.at, block.commits)
+            except Exception as error:
+                if not is_poison(error):
+                    raise
+                log.info("%s folds a batch again, to see who is to blame: %r", projection.name, error)
+                del self._foldings[projection]
+        if whole is None or not self._kept:
+            events = sum(len(commit.events) for commit in block.commits)
+            whole = FoldedBlock(record.sequence, block.at, events, record.data, self._decoder.decode)
+        self._blocks.append(whole)
+        self.commits += len(block.commits)
+        self.bytes += len(record.data)
+
+    def taken(self, chain: Chain) -> Batch:
+        folded = {projection: folding.groups for projection, folding in self._foldings.items()}
+        batch = Batch(self._blocks, dict(chain.tips), folded)
+        self._begin()
+        return batch
+
+
+def _brief(decoder: Decoder, projections: Sequence[Projection]) -> BriefDecoder | None:
+    """What reads just what these need; None where that is not known of one."""
+    wanted: dict[type, set[str]] = {}
+    for projection in projections:
+        fields = fields_of(projection)
+        if fields is None:
+            return None
+        for kind, names in fields.items():
+            wanted.setdefault(kind, set()).update(names)
+    return BriefDecoder(decoder, wanted)
 
 
 async def pour(
-    source: Log, decoder: Decoder, position: Position, until: int, write: Callable[[Batch], Awaitable[bool]]
+    source: Log,
+    decoder: Decoder,
+    projections: Sequence[Projection],
+    position: Position,
+    until: int,
+    write: Callable[[Batch], Awaitable[bool]],
 ) -> None:
     """Hand every batch to `write`, in order, while that wants more; the next one is read and decoded meanwhile."""
-    reading = gathered(source, decoder, position, until)
+    reading = gathered(source, decoder, projections, position, until)
     ahead = asyncio.ensure_future(anext(reading, None))
     try:
         while (batch := await ahead) is not None:

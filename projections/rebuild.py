@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 
 from bus.announcements import RebuildProgress
+from projections.batches import Batch
 from projections.build import Build
 from projections.feed import Feed, batches, whole
 from projections.files import ReadModelFiles, remove
 from projections.parking import Discarded
 from projections.pipeline import pour
 from projections.projection import Projection
-from projections.store import Batch, OtherFormat, Position, Store
+from projections.store import OtherFormat, Position, Store
 from projections.verification import Sample, checked, compared, counted, emptied
 
 CLOSE_ENOUGH_RECORDS = 64
@@ -200,6 +201,7 @@ class _Candidate:
 async def _build(feed: Feed, candidates: Sequence[_Candidate]) -> None:
     """Read the log once, for all of them, up to shortly before where the live ones stand."""
     position = candidates[0].position
+    projections = [candidate.projection for candidate in candidates]
     until = 0
 
     def write(batch: Batch) -> None:
@@ -218,7 +220,7 @@ async def _build(feed: Feed, candidates: Sequence[_Candidate]) -> None:
     while True:
         until = min([await candidate.target() for candidate in candidates])
         if position.sequence < until:
-            await pour(feed.source, feed.decoder, position, until, written)
+            await pour(feed.source, feed.decoder, projections, position, until, written)
         left = min([await candidate.target() for candidate in candidates]) - position.sequence
         if left <= CLOSE_ENOUGH_RECORDS or not any(candidate.error is None for candidate in candidates):
             return

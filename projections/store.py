@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -23,11 +21,11 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from bus.blocks import Commit
-from projections.grouping import grouped
+from projections.batches import Batch
+from projections.grouping import Group, grouped
 from projections.parking import PARKED_MAX, Discarded, Parking, Queue, ReadModelHalts, Redriven, Waiting, is_poison
 from projections.parking import SCHEMA as PARKING
-from projections.projection import Projection, Recorded, recorded_of, timestamp
+from projections.projection import Projection, Recorded, timestamp
 
 FORMAT = 2
 """Of what is in a file beside the read model's own tables. One of another format is built anew."""
@@ -57,25 +55,6 @@ class LeaseLost(ReadModelHalts):
 
 class BlocksSkipped(ReadModelHalts):
     """A batch does not begin where the read model stands."""
-
-
-class Batch(NamedTuple):
-    """Blocks of one stream, decoded and checked, and the tips of its partitions after the last of them."""
-
-    blocks: list[ReadBlock]
-    tips: Mapping[int, str]
-
-
-@dataclass(frozen=True)
-class ReadBlock:
-    sequence: int
-    at: datetime
-    commits: list[Commit[object]]
-
-    @cached_property
-    def recorded(self) -> list[Recorded]:
-        """Its commits, for all read models of the stream."""
-        return recorded_of(self.sequence, self.at, self.commits)
 
 
 class Position(NamedTuple):
@@ -168,15 +147,18 @@ class Store:
         A key that cannot be handled is parked. Raises `ReadModelHalts`, and what the disk or a handler without a key
         raises; then nothing has changed.
         """
+        folded = batch.folded.get(self.projection) if not self._parking else None
         try:
-            return self._apply(batch, self._parking.write)
+            return self._apply(batch, self._parking.write, folded)
         except Exception as error:
             if not self.projection.key or not is_poison(error):
                 raise
             log.warning("%s is written key by key: %r", self.projection.name, error)
         return self._apply(batch, self._parking.write_by_key)
 
-    def _apply(self, batch: Batch, write: Callable[[list[Recorded]], None]) -> int:
+    def _apply(
+        self, batch: Batch, write: Callable[[list[Recorded]], None], folded: Sequence[Group] | None = None
+    ) -> int:
         last = batch.blocks[-1]
         with self._writing() as position:
             blocks = [block for block in batch.blocks if block.sequence > position]
@@ -184,9 +166,11 @@ class Store:
                 return position
             if blocks[0].sequence != max(position, EPOCH_SEQUENCE) + 1:
                 raise BlocksSkipped(f"the read model stands at {position}, the batch begins at {blocks[0].sequence}")
-            recorded = [each for block in blocks for each in block.recorded]
-            events = sum(len(each.commit.events) for each in recorded)
-            write(recorded)
+            if folded is not None and len(blocks) == len(batch.blocks):
+                self._execute(folded)
+            else:
+                write([each for block in blocks for each in block.recorded])
+            events = sum(block.events for block in blocks)
             moved = self._connection.execute(
                 "UPDATE _position SET sequence = ?, tips = ?, events = events + ?, at = ?"
                 " WHERE sequence = ? AND sequence < ? AND lease = ?",
@@ -211,8 +195,11 @@ class Store:
         if self.projection.batch is not None and recorded:
             self.projection.batch(self._connection, recorded)
         if self.projection.on:
-            for sql, rows in grouped(self.projection, recorded):
-                self._connection.executemany(sql, rows)
+            self._execute(grouped(self.projection, recorded))
+
+    def _execute(self, groups: Sequence[Group]) -> None:
+        for group in groups:
+            group.execute(self._connection)
 
     @contextmanager
     def _writing(self, *, keep: bool = True) -> Iterator[int]:

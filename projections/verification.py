@@ -7,8 +7,9 @@ import sqlite3
 from itertools import islice, zip_longest
 from zlib import crc32
 
+from projections.batches import Batch
 from projections.projection import Projection, Recorded
-from projections.store import Batch, Store, columns_of, rows_of
+from projections.store import Store, columns_of, rows_of
 
 ROWS_AT_ONCE = 1_000
 SAMPLE_KEYS = 200

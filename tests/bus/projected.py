@@ -10,10 +10,11 @@ from bus.blocks import Chain, block_decoder
 from bus.log import Log
 from bus.overlay import OverlaidStates, OverlayLimits
 from projections.aggregate_state import SqliteStateStore, aggregate_state
+from projections.batches import Batch, ReadBlock
 from projections.commit_index import commit_index
 from projections.feed import Decoder
 from projections.files import ReadModelFiles
-from projections.store import Batch, ReadBlock, Store
+from projections.store import Store
 from tests.bus.counter import CounterCommand, CounterEvent, counters
 
 DOMAIN = counters()

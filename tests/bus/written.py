@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 
 from bus.blocks import GENESIS, Commit, hash_of, seal
 from bus.log import Appended, Log
 from tests.bus.counter import CounterEvent
+
+Event = TypeVar("Event")
 
 AT = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -32,7 +35,7 @@ class Written:
             at=at,
         )
 
-    async def commits(self, commits: Sequence[Commit[CounterEvent]], at: datetime = AT) -> int:
+    async def commits(self, commits: Sequence[Commit[Event]], at: datetime = AT) -> int:
         """Append one block of these; its sequence."""
         encoded = [msgspec.json.encode(commit) for commit in commits]
         return await self.bytes(seal(self.log.epoch, at, self.prev, encoded))

@@ -12,8 +12,9 @@ from bus.blocks import Commit
 from gateway import compose
 from gateway.importing.olist import Records
 from gateway.importing.plan import Life, plan
+from projections.batches import Batch, ReadBlock
 from projections.files import ReadModelFiles
-from projections.store import Batch, ReadBlock, Store
+from projections.store import Store
 from tests.specification import Hosted
 
 WRITTEN_AT = datetime(2026, 11, 21, tzinfo=UTC)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from projections.batches import Batch
 from projections.projection import Fact, Projection, Statement, bound
-from projections.store import Batch
 from tests.bus.counter import Added, Scribbled
 from tests.projections.tally import Indigestible
 

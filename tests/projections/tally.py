@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from bus.blocks import Chain, block_decoder
 from bus.log import Log
+from projections.batches import Batch, ReadBlock
 from projections.feed import Decoder
 from projections.projection import Fact, Projection, Statement, bound
-from projections.store import Batch, ReadBlock
 from tests.bus.counter import Added, Scribbled, counters
 
 DECODER: Decoder = block_decoder(counters().events)

@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from bus.blocks import Commit
 from domains.customers.messages import CustomerChanged, CustomerErased, CustomerRegistered
+from projections.batches import Batch, ReadBlock
 from projections.customers import customer_status
-from projections.store import Batch, ReadBlock, Store
+from projections.store import Store
 
 AT = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 LIVES: list[list[tuple[str, int, Struct]]] = [

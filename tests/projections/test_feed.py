@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 
 from bus.blocks import GENESIS, seal
+from projections.batches import Batch
 from projections.feed import Feed, remembered_position
 from projections.reader import ReadModelMissing
-from projections.store import Batch, Store
+from projections.store import Store
 from tests.bus.counter import Added, Scribbled
 from tests.bus.faults import FaultyLog
 from tests.bus.waiting import PATIENCE_S, turns, until

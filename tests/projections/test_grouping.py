@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from bus.blocks import Commit
 from domains.orders.messages import OrderCancelled, OrderLine, OrderPaid, OrderPlaced, OrderReserved, OrderShipped
+from projections import grouping
 from projections.grouping import grouped
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary
@@ -114,8 +115,8 @@ def together(projection: Projection, batch: Sequence[Recorded], split: int) -> d
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
         memory.executescript(projection.schema)
         for part in (batch[:split], batch[split:]):
-            for sql, rows in grouped(projection, part):
-                memory.executemany(sql, rows)
+            for group in grouped(projection, part):
+                group.execute(memory)
         return tables(memory)
 
 
@@ -131,12 +132,12 @@ def life(random: Random) -> list[object]:
     for n in range(random.randint(1, 60)):
         key = random.choice("pqr")
         if random.random() < 0.3:
-            events.append(Closed(key) if key in open_ else Opened(key, n, random.choice([None, "b"])))
+            events.append(Closed(key) if key in open_ else Opened(key, n, random.choice([None, "b", "nul\0nul"])))
             open_ ^= {key}
         else:
             other: list[object] = [
                 MovedA(key, n),
-                MovedB(key, random.choice([None, f"b{n}"])),
+                MovedB(key, random.choice([None, f"b{n}", "\u00e9\U0001f600\"'\\\n", "nul\0nul"])),
                 Noted(key, f"t{n}"),
                 Doubled(key),
                 Copied(key),
@@ -146,12 +147,16 @@ def life(random: Random) -> list[object]:
     return events
 
 
+@pytest.mark.parametrize("at_once", [1, 1_000], ids=["rows as JSON", "rows one by one"])
 @pytest.mark.parametrize(
     "projection",
     [things(), things("CREATE TABLE more (n INTEGER CHECK (n > 0));"), things(key="")],
     ids=["folded", "with a rule", "without a key"],
 )
-def test_grouped_statements_do_what_they_do_one_by_one(projection: Projection) -> None:
+def test_grouped_statements_do_what_they_do_one_by_one(
+    projection: Projection, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouping, "TOGETHER_ROWS", at_once)
     random = Random(7)
     for _ in range(100):
         batch = recorded(life(random), random.randint(1, 3))
@@ -163,14 +168,30 @@ def test_a_life_within_a_batch_is_one_row() -> None:
     placed = OrderPlaced("o1", "c1", "EUR", lines, 2, 200, 0, 200, payment_token="tok_ok", workflow="recorded")
     life = [placed, OrderReserved("o1"), OrderPaid("o1", 200), OrderShipped("o1")]
     (summary,) = grouped(order_summary, recorded(life))
-    assert [row[2] for row in summary[1]] == ["shipped"]
+    assert [row[2] for row in summary.rows] == ["shipped"]
     detail, line = grouped(order_detail, recorded(life))
-    assert (len(detail[1]), len(line[1])) == (1, 2)
+    assert (len(detail.rows), len(line.rows)) == (1, 2)
     (moved,) = grouped(order_summary, recorded([OrderReserved("o1"), OrderPaid("o2", 1), OrderCancelled("o1", "x")]))
-    assert [(row[0], row[-1]) for row in moved[1]] == [("cancelled", "o1"), ("paid", "o2")]
+    assert [(row[0], row[-1]) for row in moved.rows] == [("cancelled", "o1"), ("paid", "o2")]
 
 
 def test_where_it_may_matter_how_often_a_row_is_written_it_is_written_as_often() -> None:
     events: list[object] = [Opened("p", 1, "b"), MovedA("p", 2), MovedA("p", 3)]
     for schema, rows in (("", 1), ("CREATE TABLE more (n INTEGER CHECK (n > 0));", 3)):
-        assert sum(len(rows) for _, rows in grouped(things(schema), recorded(events))) == rows
+        assert sum(len(group.rows) for group in grouped(things(schema), recorded(events))) == rows
+
+
+def test_rows_of_one_statement_are_written_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "TOGETHER_ROWS", 2)
+    steps: list[str] = []
+    events: list[object] = [Opened("p", 1, "b"), Opened("q", 1, None)]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
+        memory.executescript(things().schema)
+        memory.set_trace_callback(steps.append)
+        for group in grouped(things(), recorded(events)):
+            group.execute(memory)
+        moves: list[object] = [MovedA("p", 2), MovedA("q", 3)]
+        for group in grouped(things(), recorded(moves)):
+            group.execute(memory)
+        assert len(steps) == 2
+        assert tables(memory)["thing"] == [(2, "p", "b", "moved", 1), (3, "q", None, "moved", 2)]

@@ -11,13 +11,14 @@ import pytest
 
 from bus.blocks import decoder_of
 from bus.log import LogDamaged, MemoryLog
+from projections.batches import Batch
 from projections.commit_index import commit_index
 from projections.files import ReadModelFiles
 from projections.history import History, folded
 from projections.order_detail import LINES, ORDER, order_detail
 from projections.projection import Recorded, recorded_of
 from projections.reader import Reader
-from projections.store import Batch, Store
+from projections.store import Store
 from tests.projections.history import DOMAINS, history_of
 from tests.projections.tally import batch_of
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from bus.log import LogDamaged, MemoryLog
 from projections.aggregate_state import aggregate_state
+from projections.batches import Batch
 from projections.parking import Redriven, TooMuchParked
 from projections.projection import Projection, Recorded
-from projections.store import Batch, Store
+from projections.store import Store
 from tests.bus.counter import Added, CounterEvent, Scribbled, counters
 from tests.bus.written import Written
 from tests.projections.picky import POISON, UNFIT, Picky, Places, Rows, shown

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
+from random import Random
 
 import pytest
 
-from bus.blocks import Chain
+from bus.blocks import Chain, Commit
 from bus.log import MemoryLog
-from projections import pipeline
+from domains.orders.messages import (
+    OrderCancelled,
+    OrderEvent,
+    OrderLine,
+    OrderPaid,
+    OrderPlaced,
+    OrderReserved,
+)
+from gateway import compose
+from projections import grouping, pipeline
+from projections.batches import Batch
+from projections.commit_index import commit_index
+from projections.order_detail import order_detail
+from projections.order_summary import order_summary
 from projections.pipeline import gathered, pour
-from projections.store import Batch, Position
-from tests.bus.counter import Added
+from projections.projection import Projection
+from projections.store import Position, Store
+from tests.bus.counter import Added, Scribbled
 from tests.bus.written import Written
-from tests.projections.tally import DECODER
+from tests.projections.picky import POISON, UNFIT, Picky, shown
+from tests.projections.tally import DECODER, batch_of
 
 START = Position("memory", 0, {}, 0)
 
@@ -35,7 +53,7 @@ async def test_blocks_are_gathered_until_there_are_enough_commits(
 ) -> None:
     monkeypatch.setattr(pipeline, "BATCH_COMMITS", 400)
     log = (await written(blocks, commits)).log
-    batches = [batch async for batch in gathered(log, DECODER, START, await log.head())]
+    batches = [batch async for batch in gathered(log, DECODER, (), START, await log.head())]
     assert sizes(batches) == wanted
     assert [block.sequence for batch in batches for block in batch.blocks] == list(range(2, blocks + 2))
 
@@ -45,16 +63,16 @@ async def test_blocks_are_gathered_until_there_are_enough_bytes(monkeypatch: pyt
     record = await whole.log.get(2)
     assert record is not None
     monkeypatch.setattr(pipeline, "BATCH_BYTES", 3 * len(record.data))
-    batches = [batch async for batch in gathered(whole.log, DECODER, START, whole.last)]
+    batches = [batch async for batch in gathered(whole.log, DECODER, (), START, whole.last)]
     assert sizes(batches) == [60, 60, 60, 20]
 
 
 async def test_it_ends_at_the_position_that_was_wanted_and_goes_on_from_there() -> None:
     whole = await written(10, 1)
-    (first,) = [batch async for batch in gathered(whole.log, DECODER, START, 6)]
+    (first,) = [batch async for batch in gathered(whole.log, DECODER, (), START, 6)]
     assert first.blocks[-1].sequence == 6
     position = Position("memory", 6, dict(first.tips), 5)
-    (second,) = [batch async for batch in gathered(whole.log, DECODER, position, whole.last)]
+    (second,) = [batch async for batch in gathered(whole.log, DECODER, (), position, whole.last)]
     assert [block.sequence for block in second.blocks] == [7, 8, 9, 10, 11]
     assert dict(second.tips) == {0: whole.prev}
 
@@ -78,7 +96,7 @@ async def test_the_next_batch_is_read_while_one_is_written_and_no_more(monkeypat
         seen.append((batch.blocks[-1].sequence, len(read)))
         return batch.blocks[-1].sequence < 5
 
-    await pour(log, DECODER, START, await log.head(), write)
+    await pour(log, DECODER, (), START, await log.head(), write)
     assert seen == [(2, 2), (3, 3), (4, 4), (5, 5)]  # The block at 2 is the first one.
 
 
@@ -89,4 +107,65 @@ async def test_a_writer_that_fails_ends_the_reading() -> None:
         raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="the disk is full"):
-        await pour(log, DECODER, START, await log.head(), write)
+        await pour(log, DECODER, (), START, await log.head(), write)
+
+
+def shop(random: Random) -> list[tuple[str, OrderEvent]]:
+    """The lives of some orders, among each other."""
+    lines = (OrderLine("sku", "thing", "toys", 2, 100, 0),)
+    lives = [
+        [
+            OrderPlaced(name, f"c{n}", "EUR", lines, 2, 200, 0, 200, "tok_ok", "recorded"),
+            OrderReserved(name),
+            OrderCancelled(name, "changed") if n % 3 == 0 else OrderPaid(name, 200),
+        ]
+        for n, name in enumerate(f"o{n}" for n in range(40))
+    ]
+    found: list[tuple[str, OrderEvent]] = []
+    while any(lives):
+        life = random.choice([life for life in lives if life])
+        event = life.pop(0)
+        found.append((event.order_id, event))
+    return found
+
+
+@pytest.mark.parametrize("together", [1, 1_000])
+@pytest.mark.parametrize(
+    "projections", [(order_summary,), (order_summary, order_detail), (order_summary, commit_index("orders"))]
+)
+async def test_what_is_folded_as_it_is_read_is_what_the_blocks_do(
+    projections: tuple[Projection, ...], together: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "BATCH_COMMITS", 37)
+    monkeypatch.setattr(grouping, "TOGETHER_ROWS", together)
+    whole = Written(MemoryLog("orders"))
+    happened = shop(Random(7))
+    for n in range(0, len(happened), 10):
+        await whole.commits([Commit(f"c{n}", key, 1, [event]) for key, event in happened[n : n + 10]])
+    decoder = compose.decoders()["orders"]
+    batches = [batch async for batch in gathered(whole.log, decoder, projections, START, whole.last)]
+    assert len(batches) == 3
+    for projection in projections:
+        found: list[dict[str, tuple[int, str]]] = []
+        for name, folded in (("folded", True), ("by block", False)):
+            with Store.create(projection, tmp_path / name / f"{projection.name}.db", "memory") as store:
+                for batch in batches:
+                    assert (projection in batch.folded) == (projection.batch is None)
+                    store.apply(batch if folded else replace(batch, folded={}))
+                found.append(store.digests())
+                assert store.events == len(happened)
+        assert found[0] == found[1]
+        assert all(rows for rows, _ in found[0].values())
+
+
+async def test_what_cannot_be_folded_as_it_is_read_is_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "BATCH_COMMITS", 2)
+    picky = Picky()
+    whole = Written(MemoryLog("counters"))
+    for text in ("fine", POISON, "fine", UNFIT, "fine"):
+        scribbled = {"a": text, "b": "fine"}
+        await whole.block(*((name, (Added(name, 3), Scribbled(name, its))) for name, its in scribbled.items()))
+    with Store.create(picky.projection, tmp_path / "picky.db", "memory") as store:
+        async for batch in gathered(whole.log, DECODER, (store.projection,), START, whole.last):
+            store.apply(batch)
+        assert (list(store.rows("picky")), store.parked) == (shown(await batch_of(whole.log))[0], {"a": 4})

@@ -13,10 +13,11 @@ from domains.orders.messages import OrderCancelled, OrderLine, OrderPlaced
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
 from gateway.processes import ProcessStatus, processes_of
+from projections.batches import Batch, ReadBlock
 from projections.files import ReadModelFiles
 from projections.processes import STUCK_AFTER_S, processes
 from projections.reader import Reader
-from projections.store import Batch, ReadBlock, Store
+from projections.store import Store
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(seconds=2 * STUCK_AFTER_S)

@@ -33,6 +33,7 @@ from domains.payments.messages import (
     RefundRequested,
 )
 from domains.reviews.messages import ReviewPosted
+from projections.batches import Batch, ReadBlock
 from projections.bought_together import PAIRED_MAX, bought_together
 from projections.commit_index import PLACES, commit_index
 from projections.files import ReadModelFiles
@@ -47,7 +48,7 @@ from projections.reader import Query, Reader
 from projections.reviews import reviews
 from projections.sales import SALES_BY_CATEGORY, SALES_BY_MONTH, SALES_BY_STATUS, SalesRow, sales
 from projections.stock import stock
-from projections.store import Batch, ReadBlock, Store
+from projections.store import Store
 from tests.projections.history import DOMAINS, history_of
 from tests.projections.tally import batch_of
 

@@ -10,10 +10,11 @@ import pytest
 from msgspec import Struct
 
 from bus.log import MemoryLog
+from projections.batches import Batch
 from projections.files import ReadModelFiles
 from projections.projection import Projection
 from projections.reader import QUERY_ROWS_MAX, Query, Reader, ReadModelMissing, ResultTooLarge
-from projections.store import Batch, Store
+from projections.store import Store
 from tests.bus.counter import Added
 from tests.bus.written import Written
 from tests.projections.tally import prefixes_of, tally

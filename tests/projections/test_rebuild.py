@@ -12,13 +12,14 @@ import pytest
 from bus.announcements import RebuildProgress
 from bus.jetstream import JetStreamLog
 from projections import pipeline
+from projections.batches import Batch
 from projections.build import Build
 from projections.feed import Feed
 from projections.files import RebuildUnderWay
 from projections.projection import Projection
 from projections.reader import Query, ReadModelMissing
 from projections.rebuild import NothingBefore, rebuild, roll_back
-from projections.store import Batch, Store
+from projections.store import Store
 from tests.bus.counter import Added, Scribbled
 from tests.bus.waiting import PATIENCE_S, turns, until
 from tests.projections.shop import Shop, Total

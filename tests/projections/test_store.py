@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from bus.blocks import decoder_of
 from bus.log import MemoryLog
+from projections.batches import Batch
 from projections.projection import Projection
 from projections.sales import sales
-from projections.store import Batch, BlocksSkipped, LeaseLost, OtherFormat, Position, Store
+from projections.store import BlocksSkipped, LeaseLost, OtherFormat, Position, Store
 from tests.bus.counter import Added, CounterEvent, Scribbled
 from tests.bus.written import Written
 from tests.projections.history import DOMAINS, history_of

@@ -12,6 +12,7 @@ from bus.log import MemoryLog
 from domains.orders.order import orders
 from projections import verification
 from projections.aggregate_state import aggregate_state
+from projections.batches import Batch
 from projections.commit_index import commit_index
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary
@@ -20,7 +21,7 @@ from projections.products import products
 from projections.projection import Projection
 from projections.sales import sales
 from projections.stock import stock
-from projections.store import Batch, Store
+from projections.store import Store
 from projections.verification import Sample, checked, compared, emptied
 from tests.bus.counter import Added, Scribbled
 from tests.bus.written import Written
