@@ -216,7 +216,8 @@ class _Pull:
         self._replicas = replicas
         self._manager = client.jetstream(timeout=5)
         self._inbox = client.new_inbox()
-        self._queue: asyncio.Queue[Msg] = asyncio.Queue()  # Bounded by the window that is asked for.
+        self._arrived: list[Msg] = []  # Bounded by the window that is asked for.
+        self._some = asyncio.Event()
         self._asked = 0
         self._heartbeats = 0
         """Since the last record."""
@@ -230,7 +231,8 @@ class _Pull:
             self._heartbeats_max = 1  # There is more, so silence is no good sign.
 
         async def arrived(message: Msg) -> None:
-            self._queue.put_nowait(message)
+            self._arrived.append(message)
+            self._some.set()
 
         self._subscription = await self._client.subscribe(self._inbox, cb=arrived)
         info = await self._manager.add_consumer(
@@ -263,20 +265,19 @@ class _Pull:
     async def batches(self) -> AsyncGenerator[list[Record], None]:
         while True:
             async with asyncio.timeout(2.5 * HEARTBEAT_S):
-                message = await self._queue.get()
+                await self._some.wait()
+            self._some.clear()
+            arrived, self._arrived = self._arrived, []
             batch: list[Record] = []
-            while True:
+            for message in arrived:
                 if message.reply:
                     batch.append(self._take(message))
                 else:
                     self._status(message)
-                if self._queue.empty() or len(batch) >= READ_RECORDS_MAX:
-                    break
-                message = self._queue.get_nowait()
             if self._heartbeats >= self._heartbeats_max:
                 self._heartbeats = 0
                 await _sure(lambda: self._look(self._position + 1), self._replicas)
-            if self._asked <= READ_RECORDS_MAX:
+            while self._asked <= READ_RECORDS_MAX:
                 await self._ask()
             if batch:
                 yield batch
@@ -310,9 +311,9 @@ class _Pull:
         sequence, pending = (tokens[5], tokens[8]) if len(tokens) == 9 else (tokens[7], tokens[10])
         self._asked -= 1
         self._heartbeats = 0
-        if int(sequence) != self._position + 1:
-            raise LogDamaged(f"{self._stream} goes from {self._position} to {sequence}: records are gone")
         self._position += 1
+        if int(sequence) != self._position:
+            raise LogDamaged(f"{self._stream} goes from {self._position - 1} to {sequence}: records are gone")
         partition = message.subject.rpartition(".")[2]
         return Record(self._position, int(partition), message.data, int(pending))
 

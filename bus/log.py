@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 EPOCH_SEQUENCE = 1
 """Of a log's first record, its epoch: there is nothing of it to show."""
 READ_RECORDS_MAX = 256
-"""Records in one batch of a reader."""
+"""Records that a reader asks for in one go; up to two such windows are on their way to it, and in its batches."""
 
 
 WHAT_TO_DO = (

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ import msgspec
 
 from bus.blocks import Commit
 from bus.brief import BriefCommit
-from projections.projection import Fact, Handler, Projection, Recorded, Statement, Value, timestamp
+from projections.projection import Fact, Handler, Projection, Recorded, Statement, Value, in_utc, timestamp
 
 AnyCommit = Commit[object] | BriefCommit[object]
 
@@ -206,10 +206,10 @@ class Folding:
 
     def add_block(self, sequence: int, at: datetime, commits: Iterable[AnyCommit]) -> None:
         """What the commits of a block do, brief ones, too, where `fields_of` says which fields that takes."""
-        written = timestamp(at.astimezone(UTC))
+        written = timestamp(in_utc(at))
         for commit in commits:
             occurred_at = commit.occurred_at
-            stamp = written if occurred_at is None else timestamp(occurred_at.astimezone(UTC))
+            stamp = written if occurred_at is None else timestamp(in_utc(occurred_at))
             self._commit(commit, stamp, sequence)
 
     def _commit(self, commit: AnyCommit, stamp: str, sequence: int, recorded: Recorded | None = None) -> None:

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from bus.blocks import Block, Chain
 from bus.brief import BriefBlock, BriefDecoder
 from bus.log import Log, Record
-from projections.batches import Batch, FoldedBlock, ReadBlock
+from projections.batches import Batch, FoldedBatch, ReadBlock
 from projections.feed import Decoder, continues
 from projections.grouping import Folding, fields_of
 from projections.parking import is_poison
@@ -60,7 +60,7 @@ class _Gathering:
     """A batch in the making."""
 
     def __init__(self, decoder: Decoder, projections: Sequence[Projection]) -> None:
-        self._decoder = decoder
+        self._whole = decoder.decode
         self._folded = [projection for projection in projections if projection.batch is None]
         self._kept = len(self._folded) < len(projections)
         self._brief = _brief(decoder, projections)
@@ -70,32 +70,40 @@ class _Gathering:
     def _begin(self) -> None:
         kinds = self._brief.kinds if self._brief is not None else {}
         self._foldings = {projection: Folding(projection, kinds) for projection in self._folded}
+        self._records: list[Record] = []
         self._blocks: list[ReadBlock] = []
-        self.commits = self.bytes = 0
+        self._events = self.commits = self.bytes = 0
 
     def add(self, block: AnyBlock, record: Record) -> None:
-        whole = ReadBlock(record.sequence, block.at, block.commits) if isinstance(block, Block) else None
-        for projection, folding in list(self._foldings.items()):
-            try:
-                if self._brief is None and whole is not None:
-                    folding.add(whole.recorded)
-                else:
+        try:
+            if self._brief is not None:
+                for folding in self._foldings.values():
                     folding.add_block(record.sequence, block.at, block.commits)
-            except Exception as error:
-                if not is_poison(error):
-                    raise
-                log.info("%s folds a batch again, to see who is to blame: %r", projection.name, error)
-                del self._foldings[projection]
-        if whole is None or not self._kept:
-            events = sum(len(commit.events) for commit in block.commits)
-            whole = FoldedBlock(record.sequence, block.at, events, record.data, self._decoder.decode)
-        self._blocks.append(whole)
+            else:
+                assert isinstance(block, Block)
+                read = ReadBlock(record.sequence, block.at, block.commits)
+                if self._kept:
+                    self._blocks.append(read)
+                for folding in self._foldings.values():
+                    folding.add(read.recorded)
+        except Exception as error:
+            if not is_poison(error):
+                raise
+            log.info("a batch with %d is folded again, to see who is to blame: %r", record.sequence, error)
+            self._foldings.clear()
+        self._records.append(record)
+        for commit in block.commits:
+            self._events += len(commit.events)
         self.commits += len(block.commits)
         self.bytes += len(record.data)
 
     def taken(self, chain: Chain) -> Batch:
+        tips = dict(chain.tips)
         folded = {projection: folding.groups for projection, folding in self._foldings.items()}
-        batch = Batch(self._blocks, dict(chain.tips), folded)
+        if self._kept:
+            batch = Batch(self._blocks, tips, folded)
+        else:
+            batch = FoldedBatch(self._records, tips, self._events, folded, self._whole)
         self._begin()
         return batch
 

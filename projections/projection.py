@@ -35,14 +35,14 @@ class Recorded(Struct, frozen=True):
 
 def recorded_of(sequence: int, written_at: datetime, commits: Sequence[Commit[object]]) -> list[Recorded]:
     """All commits of a block."""
-    written = written_at if written_at.tzinfo is UTC else written_at.astimezone(UTC)
+    written = in_utc(written_at)
     stamp = timestamp(written)
     found: list[Recorded] = []
     for offset, commit in enumerate(commits):
         if commit.occurred_at is None:
             found.append(Recorded(commit, sequence, offset, written_at, written, stamp))
         else:
-            at = commit.occurred_at.astimezone(UTC)
+            at = in_utc(commit.occurred_at)
             found.append(Recorded(commit, sequence, offset, written_at, at, timestamp(at)))
     return found
 
@@ -157,6 +157,10 @@ def _binding(sql: str, more: tuple[str, ...]) -> Callable[[object, Recorded, Map
 @lru_cache(maxsize=1_024)
 def _parameters(sql: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(re.findall(r":([a-z_]+)", sql)))
+
+
+def in_utc(at: datetime) -> datetime:
+    return at if at.tzinfo is UTC else at.astimezone(UTC)
 
 
 def timestamp(at: datetime) -> str:

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from projections.batches import Batch
 from projections.grouping import Group, grouped
 from projections.parking import PARKED_MAX, Discarded, Parking, Queue, ReadModelHalts, Redriven, Waiting, is_poison
 from projections.parking import SCHEMA as PARKING
-from projections.projection import Projection, Recorded, timestamp
+from projections.projection import Projection, Recorded, in_utc, timestamp
 
 FORMAT = 2
 """Of what is in a file beside the read model's own tables. One of another format is built anew."""
@@ -159,36 +159,38 @@ class Store:
     def _apply(
         self, batch: Batch, write: Callable[[list[Recorded]], None], folded: Sequence[Group] | None = None
     ) -> int:
-        last = batch.blocks[-1]
+        last, at = batch.last, timestamp(in_utc(batch.at))
         with self._writing() as position:
-            blocks = [block for block in batch.blocks if block.sequence > position]
-            if not blocks:
+            if last <= position:
                 return position
-            if blocks[0].sequence != max(position, EPOCH_SEQUENCE) + 1:
-                raise BlocksSkipped(f"the read model stands at {position}, the batch begins at {blocks[0].sequence}")
-            if folded is not None and len(blocks) == len(batch.blocks):
+            wanted = max(position, EPOCH_SEQUENCE) + 1
+            if batch.first > wanted:
+                raise BlocksSkipped(f"the read model stands at {position}, the batch begins at {batch.first}")
+            if folded is not None and batch.first == wanted:
                 self._execute(folded)
+                events = batch.events
             else:
+                blocks = [block for block in batch.blocks if block.sequence > position]
                 write([each for block in blocks for each in block.recorded])
-            events = sum(block.events for block in blocks)
+                events = sum(block.events for block in blocks)
             moved = self._connection.execute(
                 "UPDATE _position SET sequence = ?, tips = ?, events = events + ?, at = ?"
                 " WHERE sequence = ? AND sequence < ? AND lease = ?",
                 (
-                    last.sequence,
+                    last,
                     msgspec.json.encode(batch.tips).decode(),
                     events,
-                    timestamp(last.at.astimezone(UTC)),
+                    at,
                     position,
-                    last.sequence,
+                    last,
                     self._lease,
                 ),
             )
             if moved.rowcount != 1:
                 raise LeaseLost(f"the position of {self.path.name} is not {position} any more")
         self._events += events
-        self._at = timestamp(last.at.astimezone(UTC))
-        return last.sequence
+        self._at = at
+        return last
 
     def _fold(self, recorded: Sequence[Recorded]) -> None:
         """What these commits do to the tables."""
