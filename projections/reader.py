@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -78,6 +79,8 @@ class _Open:
         self.connection = connection
         self.on_loop = on_loop
         self.stamp = stamp
+        self.makers: dict[str, Callable[[sqlite3.Row], msgspec.Struct]] = {}
+        """Of each query's text, what makes its rows' structs."""
         self.users = 0
         self.retired = False
 
@@ -97,12 +100,10 @@ class Reader:
         finds it half-read and gets its moment, which would be an older one."""
         try:
             rows = self._on_loop(query, parameters) if query.by_key else None
-            if rows is None:
-                async with self._connection(query.projection.name) as opened:
-                    rows = list(await opened.connection.execute_fetchall(query.sql, parameters))
-            if len(rows) > QUERY_ROWS_MAX:
-                raise ResultTooLarge(f"a query of {query.projection.name} gives more than {QUERY_ROWS_MAX} rows")
-            return [msgspec.convert(dict(row), query.result) for row in rows]
+            if rows is not None:
+                return rows
+            async with self._connection(query.projection.name) as opened:
+                return self._made(opened, query, list(await opened.connection.execute_fetchall(query.sql, parameters)))
         except (sqlite3.OperationalError, msgspec.ValidationError) as error:
             opened = self._open[query.projection.name]
             if self._files.is_of(opened.path, query.projection):
@@ -110,17 +111,29 @@ class Reader:
             being_built = f"{opened.path.name} is live, and version {query.projection.version} not built yet"
             raise ReadModelMissing(f"{being_built}: {error}") from error
 
-    def _on_loop(self, query: Query[Result], parameters: dict[str, Value]) -> list[sqlite3.Row] | None:
+    def _made(self, opened: _Open, query: Query[Result], rows: list[sqlite3.Row]) -> list[Result]:
+        if len(rows) > QUERY_ROWS_MAX:
+            raise ResultTooLarge(f"a query of {query.projection.name} gives more than {QUERY_ROWS_MAX} rows")
+        if not rows:
+            return []
+        make = opened.makers.get(query.sql)
+        if make is None:
+            ours = self._files.is_of(opened.path, query.projection)
+            make = opened.makers[query.sql] = _maker(query.result, rows[0].keys(), ours)
+        return [make(row) for row in rows]  # type: ignore[misc]  # They are of the query's own type.
+
+    def _on_loop(self, query: Query[Result], parameters: dict[str, Value]) -> list[Result] | None:
         """None where it has to go to the thread: the file is not open yet, or locked for a moment."""
         name = query.projection.name
         opened = self._open.get(name)
         if opened is None or opened.stamp != self._files.stamp(name):
             return None
         try:
-            return opened.on_loop.execute(query.sql, parameters).fetchall()
+            rows = opened.on_loop.execute(query.sql, parameters).fetchall()
         except sqlite3.OperationalError as error:
             log.debug("a query of %s goes to its thread: %s", name, error)
             return None
+        return self._made(opened, query, rows)
 
     async def one(self, query: Query[Result], **parameters: Value) -> Result | None:
         rows = await self.all(query, **parameters)
@@ -172,3 +185,14 @@ class Reader:
                 if not before.users:
                     await before.close()
             return self._open[name]
+
+
+def _maker(result: type[Result], columns: list[str], ours: bool) -> Callable[[sqlite3.Row], Result]:
+    """What makes a struct of a row. What our own code wrote is of the types that its tables are of; a file that other
+    code wrote is checked."""
+    if not ours or set(columns) != set(result.__struct_fields__):
+        return lambda row: msgspec.convert(dict(row), result)
+    if tuple(columns) == result.__struct_fields__:
+        return lambda row: result(*row)
+    in_order = itemgetter(*result.__struct_fields__)
+    return lambda row: result(*in_order(row))
