@@ -183,9 +183,9 @@ class Engine(Generic[State, Command, Event]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._halt(error)
+            self.halt(error)
 
-    def _halt(self, error: BaseException) -> None:
+    def halt(self, error: BaseException) -> None:
         """Stop for good: nothing is written any more, and whoever waits is told."""
         if self.failed.done():
             return
@@ -314,7 +314,7 @@ class Engine(Generic[State, Command, Event]):
         if task.cancelled():
             return
         if error := task.exception():
-            self._halt(error)
+            self.halt(error)
             return
         self._pump()
 
@@ -338,7 +338,7 @@ class Engine(Generic[State, Command, Event]):
         if flight.cancelled():
             return
         if error := flight.exception():
-            self._halt(error)
+            self.halt(error)
             return
         self._pump()
 
@@ -459,7 +459,7 @@ class Engine(Generic[State, Command, Event]):
             item.answer(Unknown("stopping"))
         elif (error := task.exception()) is not None:
             item.answer(Unknown("halted"))
-            self._halt(error)
+            self.halt(error)
 
 
 _REUSED = Refused("id_reused", "this id was used for another command before")

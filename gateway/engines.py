@@ -20,6 +20,7 @@ from bus.jetstream import JetStreamLog
 from bus.leases import Leases
 from bus.overlay import OverlaidStates, nearly_whole
 from bus.presence import Announcing, Owned, Present
+from bus.scrub import Scrub
 from bus.sharing import Held, Sharing
 from bus.witness import Witness
 from gateway import compose
@@ -55,6 +56,7 @@ async def run_engines(
         name, partition = _of_key(held.key)
         durable = witness.of(name, partition, logs[name].epoch)
         async with _serving(client, logs[name], domains[name], partition, settings, held, durable) as engine:
+            scrub.watch(name, engine.halt)
             serving[held.key] = engine
             try:
                 yield engine.failed
@@ -62,6 +64,7 @@ async def run_engines(
                 del serving[held.key]
 
     witness = Witness(settings.witness)
+    scrub = Scrub({name: logs[name] for name in domains})
     present = Present(client)
     await present.start()
     keys = [f"engine.{name}.{partition}" for name in domains for partition in range(logs[name].partitions)]
@@ -72,7 +75,9 @@ async def run_engines(
     await announcing.say()
     calm_the_collector()
     try:
-        await sharing.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(scrub.run())
+            await sharing.run()
     finally:
         await announcing.leave()
         await sharing.stop()
