@@ -26,6 +26,10 @@ class Reply(Struct, frozen=True):
 Handler = Callable[[dict[str, str]], Awaitable[Reply]]
 
 
+def control_subject(verb: str) -> str:
+    return f"ctl.{verb}"
+
+
 async def serve(client: Client, verb: str, handle: Handler) -> None:
     """Answer requests for a verb, one at a time."""
 
@@ -37,13 +41,13 @@ async def serve(client: Client, verb: str, handle: Handler) -> None:
         if message.reply:
             await client.publish(message.reply, msgspec.json.encode(reply))
 
-    await client.subscribe(f"ctl.{verb}", queue="control", cb=arrived)
+    await client.subscribe(control_subject(verb), queue="control", cb=arrived)
 
 
 async def ask(client: Client, verb: str, **parameters: str) -> Reply:
     """Ask whoever serves the verb; the code is `nobody_there` or `no_answer` where that fails."""
     try:
-        answer = await client.request(f"ctl.{verb}", msgspec.json.encode(parameters), timeout=REQUEST_TIMEOUT_S)
+        answer = await client.request(control_subject(verb), msgspec.json.encode(parameters), timeout=REQUEST_TIMEOUT_S)
         return msgspec.json.decode(answer.data, type=Reply)
     except nats.errors.NoRespondersError:
         return Reply("nobody_there", f"no process serves {verb}")

@@ -182,6 +182,10 @@ class Unanswered(Exception):
     """The service did not say what it keeps."""
 
 
+def state_subject(service: str) -> str:
+    return f"state.{service}"
+
+
 async def answer_queries(client: Client, database: Database[State, Command, Event]) -> None:
     """Tell whoever asks what is kept of an aggregate: as it is on disk at that moment."""
 
@@ -191,7 +195,7 @@ async def answer_queries(client: Client, database: Database[State, Command, Even
         if message.reply:
             await client.publish(message.reply, msgspec.json.encode(kept))
 
-    await client.subscribe(f"state.{database.service.name}", queue="state", cb=arrived)
+    await client.subscribe(state_subject(database.service.name), queue="state", cb=arrived)
 
 
 async def ask(client: Client, service: str, aggregate: str) -> Kept:
@@ -199,7 +203,7 @@ async def ask(client: Client, service: str, aggregate: str) -> Kept:
     if not client.is_connected:
         raise Unanswered("the broker cannot be reached")
     try:
-        answer = await client.request(f"state.{service}", aggregate.encode(), timeout=ASK_TIMEOUT_S)
+        answer = await client.request(state_subject(service), aggregate.encode(), timeout=ASK_TIMEOUT_S)
         return msgspec.json.decode(answer.data, type=Kept)
     except (nats.errors.Error, OSError, msgspec.DecodeError) as error:
         raise Unanswered(f"{service} does not say: {str(error) or type(error).__name__}") from error

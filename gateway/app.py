@@ -88,7 +88,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             await close(client)
 
     app = Litestar(
-        route_handlers=[*compose.routes(), docs.page, docs.files()],
+        route_handlers=[*compose.routes(), docs.page, docs.asyncapi, docs.messages_page, docs.files()],
         lifespan=[lifespan],
         state=State(),
         middleware=[DefineMiddleware(Authentication), DefineMiddleware(Direct)],

@@ -1,18 +1,29 @@
-"""The API's description and its page: OpenAPI at `/schema/openapi.json`, Swagger UI at `/docs`.
+"""What there is to talk to, described, and as pages: the HTTP API as OpenAPI at `/schema/openapi.json` and `/docs`,
+what travels on the broker as AsyncAPI at `/schema/asyncapi.json` and `/docs/messages`.
 
-The page's files come from the installed package; nothing is fetched from elsewhere.
+The pages' files come from the installed package; nothing is fetched from elsewhere.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from litestar import MediaType, Router, get
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
+
+from bus.asyncapi import described
+from bus.processes import PING
+from gateway import compose
+from gateway.messages_page import page_of
+from gateway.openapi import WholeDescription
+from projections.mending import DISCARD, PARKED, REDRIVE
+from projections.worker import REBUILD, ROLL_BACK
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -40,6 +51,32 @@ def page() -> str:
     return _PAGE
 
 
+VERBS = {
+    PING: "Whether processes, policies and effects run.",
+    REBUILD: "Rebuild a read model.",
+    ROLL_BACK: "Make the build before the live one live again.",
+    PARKED: "List parked keys.",
+    REDRIVE: "Deal again with what waits for a parked key.",
+    DISCARD: "Give up the first that waits for a parked key.",
+}
+
+
+@cache
+def messages() -> dict[str, Any]:
+    """What travels on the broker."""
+    return described(compose.LOGS, VERBS, version("tallystream"))
+
+
+@get("/schema/asyncapi.json", exclude_from_auth=True, include_in_schema=False, sync_to_thread=False)
+def asyncapi() -> dict[str, Any]:
+    return messages()
+
+
+@get("/docs/messages", media_type=MediaType.HTML, exclude_from_auth=True, include_in_schema=False, sync_to_thread=False)
+def messages_page() -> str:
+    return page_of(messages())
+
+
 def files() -> Router:
     """Swagger UI's own files."""
     spec = importlib.util.find_spec("swagger_ui")
@@ -60,5 +97,6 @@ openapi = OpenAPIConfig(
     components=Components(
         security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
     ),
-    render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+    render_plugins=[WholeDescription(path="/openapi.json")],
+    use_handler_docstrings=True,
 )

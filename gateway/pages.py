@@ -21,7 +21,12 @@ LIMIT_MAX = 200
 
 Item = TypeVar("Item")
 Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="Items a page.")]
-Cursor = Annotated[str, Parameter(max_length=128, description="Where the page before ended; from its `next`.")]
+Cursor = Annotated[
+    str,
+    Parameter(
+        max_length=128, pattern=r"^[A-Za-z0-9_=-]*$", description="Where the page before ended; from its `next`."
+    ),
+]
 
 
 class Page(Struct, Generic[Item], frozen=True):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from litestar import Response, get
+from litestar.params import Parameter
 
 from gateway.gate import AnyRequest, gate_of
+from gateway.openapi import VIEW
 from gateway.outcomes import CommandStatus, opened
 from gateway.problems import Problem
 
+SealedId = Annotated[str, Parameter(max_length=512, description="From the `Location` of a 202.")]
 
-@get("/v1/commands/{command_id:str}", tags=["commands"])
-async def get_command(request: AnyRequest, command_id: str) -> Response[CommandStatus]:
+
+@get("/v1/commands/{command_id:str}", opt=VIEW, tags=["commands"])
+async def get_command(request: AnyRequest, command_id: SealedId) -> Response[CommandStatus]:
     """Whether it was written: pending, done (with `Location`, `Position` and `ETag`) or rejected, which is definite."""
     asked = opened(command_id, request.app.state.tokens, request.user.subject)
     gate = gate_of(request)

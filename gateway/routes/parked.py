@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from bus.control import ask
 from gateway.bodies import JsonBody
 from gateway.gate import AnyRequest, PathId
+from gateway.openapi import REQUEST, VIEW
 from gateway.problems import refused, unavailable
 from gateway.security import requires
 from projections.mending import DISCARD, PARKED, REASON_CHARS_MAX, REDRIVE, ParkedKeys
@@ -25,13 +26,13 @@ class DiscardBody(Struct, frozen=True):
     reason: Annotated[str, Meta(min_length=1, max_length=REASON_CHARS_MAX)]
 
 
-@get("/v1/parked", opt=requires("staff"), tags=["projections"])
+@get("/v1/parked", opt=requires("staff") | VIEW, tags=["projections"])
 async def list_parked(request: AnyRequest) -> ParkedKeys:
     """Every parked key, each read model's longest waiting first."""
     return msgspec.json.decode(await _asked(request, PARKED), type=ParkedKeys)
 
 
-@post("/v1/parked/{id:str}/redrive", status_code=200, opt=requires("admin"), tags=["projections"])
+@post("/v1/parked/{id:str}/redrive", status_code=200, opt=requires("admin") | REQUEST, tags=["projections"])
 async def redrive_parked(request: AnyRequest, id: PathId, dry_run: bool = False) -> Redriven:
     """Deal again with what waits for a key, in order, up to the first that fails again; of a long queue the first part.
     With `dry_run` nothing is changed."""
@@ -44,7 +45,7 @@ async def redrive_parked(request: AnyRequest, id: PathId, dry_run: bool = False)
     dto=JsonBody[DiscardBody],
     return_dto=None,
     status_code=200,
-    opt=requires("admin"),
+    opt=requires("admin") | REQUEST,
     tags=["projections"],
 )
 async def discard_parked(request: AnyRequest, id: PathId, data: DiscardBody) -> Response[Redriven]:

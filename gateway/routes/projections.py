@@ -8,6 +8,7 @@ from msgspec import Struct
 from bus.announcements import RebuildProgress, Standing
 from bus.control import ask
 from gateway.gate import AnyRequest, PathId, gate_of
+from gateway.openapi import REQUEST, VIEW
 from gateway.pages import Page
 from gateway.problems import Problem, refused, unavailable
 from gateway.security import requires
@@ -37,19 +38,19 @@ class ReadModel(Struct, frozen=True):
     rebuild: RebuildProgress | None
 
 
-@get("/v1/projections", opt=requires("staff"), tags=["projections"])
+@get("/v1/projections", opt=requires("staff") | VIEW, tags=["projections"])
 async def list_projections(request: AnyRequest) -> Page[ReadModel]:
     return Page([_read_model(request, name) for name in request.app.state.projections])
 
 
-@get("/v1/projections/{name:str}", opt=requires("staff"), tags=["projections"])
+@get("/v1/projections/{name:str}", opt=requires("staff") | VIEW, tags=["projections"])
 async def get_projection(request: AnyRequest, name: PathId) -> ReadModel:
     if name not in request.app.state.projections:
         raise Problem(404, "projection_unknown", f"there is no read model {name}")
     return _read_model(request, name)
 
 
-@post("/v1/projections/{name:str}/rebuilds", status_code=202, opt=requires("admin"), tags=["projections"])
+@post("/v1/projections/{name:str}/rebuilds", status_code=202, opt=requires("admin") | REQUEST, tags=["projections"])
 async def rebuild_projection(request: AnyRequest, name: PathId) -> Response[None]:
     """Begin to rebuild a read model, or `all`, beside the live one; `Location` shows how far it is."""
     reply = await ask(request.app.state.client, REBUILD, name=name)

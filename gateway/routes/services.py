@@ -5,11 +5,12 @@ from __future__ import annotations
 from litestar import get
 
 from gateway.gate import AnyRequest, gate_of
+from gateway.openapi import VIEW
 from gateway.security import requires
 from gateway.services import Services, services_of
 
 
-@get("/v1/services", opt=requires("staff"), tags=["services"])
+@get("/v1/services", opt=requires("staff") | VIEW, tags=["services"])
 async def list_services(request: AnyRequest) -> Services:
     """Every process that is there, and the owner of each partition; an owner that is null: nobody has it now."""
     gate = gate_of(request)
