@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from bench import (
     append,
+    calls,
     cold,
     cold_start,
     hot,
@@ -54,6 +55,7 @@ BENCHMARKS = {
     "meanwhile": meanwhile.run,
     "query": query.run,
     "lag": lag.run,
+    "calls": calls.run,
 }
 
 

@@ -33,3 +33,23 @@ outbox_lag_seconds = Gauge(
     multiprocess_mode="livemax",
 )
 outbox_published = Counter("tally_outbox_published_total", "Rows of an outbox that were published.", ("service",))
+calls = Counter("tally_calls_total", "Calls along the call path, by what became of them.", ("destination", "outcome"))
+call_seconds = Histogram(
+    "tally_call_seconds",
+    "A call with all its tries and pauses.",
+    ("destination",),
+    buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10),
+)
+call_retries = Counter("tally_call_retries_total", "Tries after the first.", ("destination",))
+call_retries_refused = Counter(
+    "tally_call_retries_refused_total", "Tries that were left out, for the budget was spent.", ("destination",)
+)
+call_fallbacks = Counter("tally_call_fallbacks_total", "Calls whose fallback was the answer.", ("destination",))
+call_faults = Counter("tally_call_faults_total", "Faults that were put in on purpose.", ("destination", "kind"))
+breaker_state = Gauge(
+    "tally_breaker_state",
+    "0 closed, 1 half open, 2 open; the worst of all processes.",
+    ("destination",),
+    multiprocess_mode="livemax",
+)
+breaker_transitions = Counter("tally_breaker_transitions_total", "Turns of breakers.", ("destination", "to"))

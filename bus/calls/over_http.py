@@ -1,0 +1,77 @@
+"""Calls over HTTP: the transport at the end of a call path, and nothing else. No retries, no limits but on size."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from bus.calls.call import BUSY_STATUSES, REAL_TIME, AnswerTooLarge, Busy, Call, NoAnswer, Reply, Time, Unreachable
+from bus.calls.deadline import HEADER, header_of
+
+CONNECT_TIMEOUT_S = 1.0
+ANSWER_BYTES_MAX = 1024 * 1024
+RETRY_AFTER_MAX_S = 3_600.0
+
+
+def client(url: str, connections_max: int) -> httpx.AsyncClient:
+    """A client of one destination. Each call brings its own timeouts."""
+    limits = httpx.Limits(max_connections=connections_max, max_keepalive_connections=connections_max)
+    return httpx.AsyncClient(base_url=url, timeout=CONNECT_TIMEOUT_S, limits=limits)
+
+
+class HttpTransport:
+    """Connects within a second, and reads until the call's deadline, which it sends along."""
+
+    def __init__(self, destination: str, http: httpx.AsyncClient, time: Time = REAL_TIME) -> None:
+        self._destination = destination
+        self._http = http
+        self._now = time.now
+
+    async def __call__(self, call: Call, deadline: float) -> Reply:
+        now = self._now()
+        left_s = max(0.001, deadline - now)
+        timeout = httpx.Timeout(left_s, connect=min(CONNECT_TIMEOUT_S, left_s))
+        headers = {**call.headers, HEADER: header_of(deadline, now)}
+        try:
+            async with self._http.stream(
+                call.method, call.target, content=call.body or None, headers=headers, timeout=timeout
+            ) as answer:
+                body = await self._body(answer)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise Unreachable(self._destination, f"cannot be reached ({_said(error)})") from error
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise NoAnswer(self._destination, f"gave no answer ({_said(error)})") from error
+        if answer.status_code in BUSY_STATUSES:
+            raise Busy(self._destination, answer.status_code, retry_after_s(answer.headers.get("Retry-After", "")))
+        return Reply(answer.status_code, body, answer.headers)
+
+    async def _body(self, answer: httpx.Response) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in answer.aiter_bytes():
+            size += len(part)
+            if size > ANSWER_BYTES_MAX:
+                raise AnswerTooLarge(self._destination, f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+
+def retry_after_s(text: str) -> float:
+    """What a `Retry-After` asks for, in seconds or as a date; 0 for what is neither."""
+    try:
+        seconds = float(text) if text.isascii() and text.isdigit() else _until(text)
+    except (ValueError, TypeError):
+        return 0.0
+    return min(RETRY_AFTER_MAX_S, max(0.0, seconds)) if math.isfinite(seconds) else RETRY_AFTER_MAX_S
+
+
+def _until(date: str) -> float:
+    moment = parsedate_to_datetime(date)
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,39 @@
+"""Calls over NATS request/reply: the transport at the end of a call path to another service of ours.
+
+For questions. Commands have a way of their own (`bus/sender.py`), for they travel in frames.
+"""
+
+from __future__ import annotations
+
+import nats.errors
+from nats.aio.client import Client
+
+from bus.calls.call import REAL_TIME, Call, NoAnswer, Reply, Time, Unreachable
+from bus.calls.deadline import HEADER, header_of
+from bus.connection import still_wanted
+
+
+class NatsTransport:
+    """The call's target is the subject. It is waited for until the deadline, which is sent along."""
+
+    def __init__(self, destination: str, client: Client, time: Time = REAL_TIME) -> None:
+        self._destination = destination
+        self._client = client
+        self._now = time.now
+
+    async def __call__(self, call: Call, deadline: float) -> Reply:
+        if not self._client.is_connected:
+            raise Unreachable(self._destination, "the broker cannot be reached")
+        now = self._now()
+        headers = {**call.headers, HEADER: header_of(deadline, now)}
+        try:
+            answer = await self._client.request(
+                call.target, call.body, timeout=max(0.001, deadline - now), headers=headers
+            )
+            still_wanted()
+        except nats.errors.NoRespondersError as error:
+            raise Unreachable(self._destination, f"nobody serves {call.target}") from error
+        except (nats.errors.Error, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise NoAnswer(self._destination, f"gave no answer ({reason})") from error
+        return Reply(200, answer.data, answer.headers or {})
