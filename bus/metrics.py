@@ -53,3 +53,4 @@ breaker_state = Gauge(
     multiprocess_mode="livemax",
 )
 breaker_transitions = Counter("tally_breaker_transitions_total", "Turns of breakers.", ("destination", "to"))
+mesh_reads = Counter("tally_mesh_reads_total", "Changes of the policy file, by what became of them.", ("outcome",))

@@ -30,7 +30,12 @@ log = logging.getLogger(__name__)
 
 
 class Again(Exception):
-    """The reaction could not be done now, for a reason that passes; it is tried again until it can."""
+    """The reaction could not be done now, for a reason that passes; it is tried again until it can, but not before
+    `after_s` are over."""
+
+    def __init__(self, reason: str, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
 
 
 class Occurrence(NamedTuple):
@@ -65,6 +70,8 @@ class ReactorLimits:
     """Tries of a reaction that fails for another reason than `Again`; after that it is parked."""
     backoff_s: float = 0.05
     backoff_max_s: float = 5.0
+    after_max_s: float = 60.0
+    """What `Again` may ask for."""
     checkpoint_every_s: float = 0.5
     announce_every_s: float = 0.02
     """At most; a position that moves after such a time without is told at once."""
@@ -203,6 +210,7 @@ class Reactor(Generic[Event]):
         limits = self._limits
         failures = tries = 0
         while True:
+            after_s = 0.0
             try:
                 await reaction(what)
                 if (what.sequence, what.offset) in self._parked_before:
@@ -210,6 +218,7 @@ class Reactor(Generic[Event]):
                 return
             except Again as trouble:
                 log.info("%s: %s must wait: %s", self._name, what.id, trouble)
+                after_s = min(limits.after_max_s, trouble.after_s)
             except Exception as error:  # Whatever it is, the other keys go on; it is counted, logged and kept.
                 failures += 1
                 if failures >= limits.attempts_max:
@@ -220,7 +229,7 @@ class Reactor(Generic[Event]):
             metrics.reactor_retries.labels(self._name).inc()
             tries = min(tries + 1, 32)
             ceiling = min(limits.backoff_max_s, limits.backoff_s * 2.0**tries)
-            await asyncio.sleep(random.uniform(0, ceiling))
+            await asyncio.sleep(after_s + random.uniform(0, ceiling))
 
     async def _park(self, what: Occurrence, error: str) -> None:
         key = what.commit.aggregate

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from bus.blocks import BlockDecoder, decoder_of
+from bus.calls.mesh import Mesh
+from bus.calls.policy import BreakerPolicy, CallPolicy
 from bus.commands import command_subject
 from bus.connection import Client
 from bus.jetstream import JetStreamLog
@@ -90,6 +92,20 @@ PROJECTIONS: tuple[Projection, ...] = (
     *(commit_index(each.name) for each in LOGS),
     *(aggregate_state(domain) for domain in DOMAINS),
 )
+
+
+DESTINATIONS: dict[str, CallPolicy] = {
+    "provider": CallPolicy(timeout_s=10.0, try_timeout_s=10.0),  # A charge that is cut short is still made.
+    "customers": CallPolicy(
+        timeout_s=2.0, try_timeout_s=1.0, retries=2, concurrency=256, breaker=BreakerPolicy(open_s=2.0)
+    ),
+}
+"""Whoever is called, and how, where the policy file says nothing else."""
+
+
+def mesh(settings: Settings) -> Mesh:
+    """The call paths of this process. Raises `MeshInvalid`."""
+    return Mesh(settings.mesh_file, DESTINATIONS)
 
 
 def routes() -> Sequence[ControllerRouterHandler]:

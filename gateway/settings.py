@@ -41,6 +41,8 @@ class Settings(Struct, frozen=True):
     """Of the logs that are yet to be made, by domain; 1 where it is not named."""
     workers: int = 1
     """How many processes `tally up` runs for commands: the first owns partitions, and so does each other, evenly."""
+    mesh_file: Path | None = None
+    """How calls to other services and to the outside are made, see `bus/calls/mesh.py`."""
 
     @property
     def read_models(self) -> Path:
@@ -95,6 +97,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         unsafe=_unsafe(text("TALLY_UNSAFE", "")),
         partitions=_partitions(text("TALLY_PARTITIONS", "")),
         workers=number("TALLY_WORKERS", 1, 1, 64),
+        mesh_file=Path(mesh).resolve() if (mesh := text("TALLY_MESH_FILE", "")) else None,
     )
 
 

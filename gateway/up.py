@@ -33,7 +33,8 @@ SAY_AGAIN_S = 5.0
 
 @asynccontextmanager
 async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[tuple[Supervisor, Running]]:
-    """Everything, ready; ended when left. Raises `CannotStart` or `ChildFailed`."""
+    """Everything, ready; ended when left. Raises `CannotStart`, `ChildFailed` or `MeshInvalid`."""
+    compose.mesh(settings)
     with _own_folder(settings.data_dir):
         port = settings.http_port or free_port()
         _check_port(settings.http_host, port)
@@ -141,6 +142,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_HTTP_HOST": settings.http_host,
         "TALLY_HTTP_PORT": str(port),
         "TALLY_REPLICAS": str(settings.replicas),
+        "TALLY_MESH_FILE": str(settings.mesh_file or ""),
         "TALLY_PARTITIONS": ",".join(f"{name}={number}" for name, number in settings.partitions.items()),
         "PROMETHEUS_MULTIPROC_DIR": str(settings.metrics_dir),
     }

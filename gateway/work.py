@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Literal, get_args
 
 from bus.announcements import Announcer
+from bus.calls import over_http
 from bus.checkpoints import Checkpoints
 from bus.connection import Client, close, connect
 from bus.control import Reply, serve
@@ -108,7 +109,8 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
     if not settings.provider_url:
         log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")
     announcer = Announcer(client)
-    async with payments.client(settings.provider_url or NOWHERE) as http:
+    mesh = compose.mesh(settings)
+    async with over_http.client(settings.provider_url or NOWHERE) as http:
         reactors: list[Reactor[object]] = []
         for process in compose.PROCESSES:
             name = process.domain.name
@@ -124,13 +126,15 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
                 reactions = dict.fromkeys(events, follow(sender, policy))
                 name = compose.intake(policy.name, stream)
                 reactors.append(Reactor(name, logs[stream], decoders[stream], reactions, checkpoints, told=announcer))
-        effects = payments.PaymentEffects(http, sender)
+        provider = mesh.path(payments.PROVIDER, over_http.HttpTransport(payments.PROVIDER, http))
+        effects = payments.PaymentEffects(provider, sender)
         reactors.append(
             Reactor("payment-effects", logs["payments"], decoders["payments"], effects.reactions, checkpoints)
         )
         await serve(client, PING, _pong)
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(mesh.watch())
                 for reactor in reactors:
                     tasks.create_task(reactor.run())
         finally:

@@ -12,13 +12,16 @@ from bus.calls.call import BUSY_STATUSES, REAL_TIME, AnswerTooLarge, Busy, Call,
 from bus.calls.deadline import HEADER, header_of
 
 CONNECT_TIMEOUT_S = 1.0
+CONNECTIONS_MAX = 1_024
+"""Of a client; how many calls there are is the bulkhead's to say."""
+KEPT_ALIVE_MAX = 64
 ANSWER_BYTES_MAX = 1024 * 1024
 RETRY_AFTER_MAX_S = 3_600.0
 
 
-def client(url: str, connections_max: int) -> httpx.AsyncClient:
+def client(url: str) -> httpx.AsyncClient:
     """A client of one destination. Each call brings its own timeouts."""
-    limits = httpx.Limits(max_connections=connections_max, max_keepalive_connections=connections_max)
+    limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=KEPT_ALIVE_MAX)
     return httpx.AsyncClient(base_url=url, timeout=CONNECT_TIMEOUT_S, limits=limits)
 
 

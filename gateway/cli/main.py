@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 from bus.broker import BrokerFailed, BrokerMissing
+from bus.calls.mesh import MeshInvalid
 from bus.connection import BrokerUnreachable
 from bus.log import LogDamaged
 from bus.safety import BrokerUnsafe
@@ -53,6 +54,7 @@ VERBS = {
     "events": "read:events",
     "inspect": "past:inspect",
     "replay": "past:replay",
+    "mesh": "mesh:mesh",
     "doctor": "doctor:doctor",
     "bench": "bench:bench",
 }
@@ -90,7 +92,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except SettingsError as error:
+    except (SettingsError, MeshInvalid) as error:
         sys.exit(_tell(error, EXIT_USAGE))
     except _CANNOT_START as error:
         sys.exit(_tell(error, EXIT_CANNOT_START))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import httpx
 import msgspec
 from msgspec import Struct
 
+from bus.calls.call import AnswerTooLarge, CallFailed, over_http
+from bus.calls.path import CallPath
 from bus.processes import settled
 from bus.reactor import Again, Occurrence, Reaction
 from bus.sender import Sender
@@ -19,10 +18,9 @@ from domains.payments.messages import (
     RefundRequested,
 )
 
-TIMEOUT_S = 10.0
-CALLS_MAX = 32
-"""Calls under way at the provider; more wait for their turn here, where waiting costs nothing."""
 ACTOR = "payment-effects"
+PROVIDER = "provider"
+"""What the destination is called in the policy file."""
 
 
 class Operation(Struct, frozen=True):
@@ -34,19 +32,15 @@ class Operation(Struct, frozen=True):
     code: str = ""
 
 
-def client(url: str) -> httpx.AsyncClient:
-    """A client of the provider at this address."""
-    limits = httpx.Limits(max_connections=CALLS_MAX, max_keepalive_connections=CALLS_MAX)
-    return httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, limits=limits)
-
-
 class PaymentEffects:
-    """Reactions to what is asked of the provider. The order's id is the idempotency key there, too."""
+    """Reactions to what is asked of the provider. The order's id is the idempotency key there, too.
 
-    def __init__(self, http: httpx.AsyncClient, sender: Sender) -> None:
-        self._http = http
+    The call path gives up soon, and says when to come again; the reactor comes again until it is done.
+    """
+
+    def __init__(self, provider: CallPath, sender: Sender) -> None:
+        self._provider = provider
         self._sender = sender
-        self._calls = asyncio.Semaphore(CALLS_MAX)
 
     @property
     def reactions(self) -> dict[type, Reaction]:
@@ -77,14 +71,16 @@ class PaymentEffects:
         if what.commit.trace:
             headers["traceparent"] = what.commit.trace
         try:
-            async with self._calls:
-                answer = await self._http.post(path, content=msgspec.json.encode(body), headers=headers)
-        except httpx.TransportError as error:
-            raise Again(f"the provider does not answer: {str(error) or type(error).__name__}") from error
-        if answer.status_code in (408, 425, 429, 500, 502, 503, 504):
-            raise Again(f"the provider answered {answer.status_code}")
-        answer.raise_for_status()
-        return msgspec.json.decode(answer.content, type=Operation)
+            reply = await self._provider.call(over_http("POST", path, msgspec.json.encode(body), headers))
+        except AnswerTooLarge:
+            raise
+        except CallFailed as failure:
+            raise Again(str(failure), failure.retry_after_s) from failure
+        if reply.status in (408, 425):
+            raise Again(f"the provider answered {reply.status}")
+        if not 200 <= reply.status < 300:
+            raise ValueError(f"the provider answered {reply.status}")
+        return msgspec.json.decode(reply.body, type=Operation)
 
     async def _tell(self, command: Struct, what: Occurrence) -> None:
         settled(

@@ -183,6 +183,21 @@ async def test_again_is_tried_until_it_works_however_long_that_takes(
     assert await parked(path) == []
 
 
+async def test_again_is_not_tried_before_its_time_which_has_a_bound(written: Written, checkpoints: Checkpoints) -> None:
+    reacted = Reacted()
+    reacted.troubles["counters-2-0"] = [Again("in an hour", after_s=3_600.0)]
+    await written.block(("a", [Added("a", 1)]), ("b", [Added("b", 1)]))
+    async with running(reactor_on(written, checkpoints, reacted)):
+        await until(lambda: reacted.done == ["counters-2-1"])
+        await turns()
+        assert reacted.tried.count(("a", "counters-2-0")) == 1
+    bounded = Reacted()
+    bounded.troubles["counters-2-0"] = [Again("in an hour", after_s=3_600.0)]
+    limits = ReactorLimits(backoff_s=0.0, checkpoint_every_s=0.005, after_max_s=0.0)
+    async with running(reactor_on(written, checkpoints, bounded, limits)) as reactor:
+        await until(lambda: reactor.position == 2)
+
+
 async def test_a_reaction_that_fails_is_parked_after_the_bound_while_other_keys_go_on(
     written: Written, checkpoints: Checkpoints, path: Path
 ) -> None:

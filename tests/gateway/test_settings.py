@@ -29,6 +29,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
             "TALLY_UNSAFE": "lazy-sync, no-tls",
             "TALLY_PARTITIONS": "orders=4, payments=2",
             "TALLY_WORKERS": "2",
+            "TALLY_MESH_FILE": str(tmp_path / "mesh.toml"),
         }
     ) == Settings(
         "0.0.0.0",
@@ -44,6 +45,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
         frozenset(("lazy-sync", "no-tls")),
         {"orders": 4, "payments": 2},
         2,
+        tmp_path / "mesh.toml",
     )
 
 

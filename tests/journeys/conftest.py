@@ -8,10 +8,16 @@ import pytest
 
 from tests.system import Shop, System, running_system
 
+IMPATIENT = "[destinations.provider.breaker]\nopen_s = 0.5\n"
+"""A provider that was killed is tried again soon."""
+
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running_system(tmp_path_factory.mktemp("journeys") / "data") as system:
+    folder = tmp_path_factory.mktemp("journeys")
+    mesh = folder / "mesh.toml"
+    mesh.write_text(IMPATIENT)
+    with running_system(folder / "data", TALLY_MESH_FILE=str(mesh)) as system:
         yield system
 
 

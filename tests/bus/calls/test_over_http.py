@@ -37,7 +37,7 @@ async def serving(converse: Conversation) -> AsyncIterator[httpx.AsyncClient]:
             await writer.wait_closed()
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", 2) as http:
+    async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as http:
         yield http
     server.close()
     await asyncio.wait([each for each in connections if each is not None])
@@ -95,7 +95,7 @@ async def test_an_answer_that_asks_to_come_again_is_a_failure_that_passes(status
 
 
 async def test_nobody_there_is_told_from_nobody_answering() -> None:
-    async with client(f"http://127.0.0.1:{free_port()}", 2) as http:
+    async with client(f"http://127.0.0.1:{free_port()}") as http:
         with pytest.raises(Unreachable):
             await HttpTransport("d", http)(over_http("GET", "/"), soon())
     async with answering(b"") as (transport, _):
