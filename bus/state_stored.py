@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import time
 from collections import deque
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
-import nats.errors
 from msgspec import Raw, Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from bus import metrics
+from bus.calls.call import Call
+from bus.calls.deadline import deadline_of
+from bus.calls.path import CallPath
 from bus.commands import Answer, Envelope, Stored, Unavailable, Unchanged, Unknown
 from bus.database import Database, Outboxed, Outcome
 from bus.filling import Frame, Item
@@ -31,7 +34,6 @@ State = TypeVar("State")
 Command = TypeVar("Command")
 Event = TypeVar("Event")
 
-ASK_TIMEOUT_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +181,7 @@ class Kept(Struct, frozen=True):
 
 
 class Unanswered(Exception):
-    """The service did not say what it keeps."""
+    """The service did not say what it keeps, but something else."""
 
 
 def state_subject(service: str) -> str:
@@ -190,6 +192,8 @@ async def answer_queries(client: Client, database: Database[State, Command, Even
     """Tell whoever asks what is kept of an aggregate: as it is on disk at that moment."""
 
     async def arrived(message: Msg) -> None:
+        if deadline_of(message.headers or {}, 0.0) <= 0:
+            return  # Nobody waits for it any more.
         known = database.state(message.data.decode("ascii", "replace"))
         kept = Kept(known.version, Raw(msgspec.json.encode(known.state)))
         if message.reply:
@@ -198,12 +202,11 @@ async def answer_queries(client: Client, database: Database[State, Command, Even
     await client.subscribe(state_subject(database.service.name), queue="state", cb=arrived)
 
 
-async def ask(client: Client, service: str, aggregate: str) -> Kept:
-    """What a service keeps of an aggregate. Raises `Unanswered`."""
-    if not client.is_connected:
-        raise Unanswered("the broker cannot be reached")
+async def ask(service: CallPath, aggregate: str, deadline: float = math.inf) -> Kept:
+    """What a service keeps of an aggregate. Raises `CallFailed`, and `Unanswered` where the answer makes no sense."""
+    name = service.destination
+    reply = await service.call(Call(state_subject(name), aggregate.encode(), repeatable=True), deadline=deadline)
     try:
-        answer = await client.request(state_subject(service), aggregate.encode(), timeout=ASK_TIMEOUT_S)
-        return msgspec.json.decode(answer.data, type=Kept)
-    except (nats.errors.Error, OSError, msgspec.DecodeError) as error:
-        raise Unanswered(f"{service} does not say: {str(error) or type(error).__name__}") from error
+        return msgspec.json.decode(reply.body, type=Kept)
+    except msgspec.DecodeError as error:
+        raise Unanswered(f"{name} does not say: {error}") from error

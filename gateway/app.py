@@ -20,6 +20,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import Counter, Histogram
 
 from bus.announcements import Standings
+from bus.calls.over_nats import NatsTransport
 from bus.connection import close, connect
 from bus.lifetime import die_with_parent
 from bus.presence import Announcing, Present, this_process
@@ -74,14 +75,18 @@ def create_app(settings: Settings | None = None) -> Litestar:
         app.state.tokens = tokens = Tokens(jwt_secret(settings))
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
         sender = compose.sender(client, logs, present)
+        mesh = compose.mesh(settings)
+        services = {each.name: mesh.path(each.name, NatsTransport(each.name, client)) for each in compose.STATE_STORED}
         app.state.gate = gate = Gate(
-            sender, reader, standings, logs, compose.decoders(), tokens, compose.PROCESSES, compose.POLICIES, client
+            sender, reader, standings, logs, compose.decoders(), tokens, compose.PROCESSES, compose.POLICIES, services
         )
+        watching = asyncio.create_task(mesh.watch())
         try:
             yield
         finally:
             stopping = True
             announcing.cancel()
+            watching.cancel()
             await gate.lists.close()
             await gate.changes.close()
             await reader.close()

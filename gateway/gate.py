@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import re
 import time
@@ -17,10 +18,12 @@ from litestar.params import Parameter
 from msgspec import Raw, Struct
 
 from bus.announcements import Standings
+from bus.calls.call import CallFailed, DeadlineExceeded
+from bus.calls.deadline import HEADER, deadline_of
+from bus.calls.path import CallPath
 from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
-from bus.connection import Client
 from bus.log import EPOCH_SEQUENCE, Log, LogUnreachable
-from bus.sender import Sender
+from bus.sender import COMMAND_TIMEOUT_S, Sender
 from bus.state_stored import Kept, Unanswered, ask
 from domains.kernel import ID_PATTERN
 from gateway.catalogue import Catalogue
@@ -44,6 +47,7 @@ ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18})?"')
 POSITION_PATTERN = re.compile(r"([a-z_]{1,64})=(\d{1,18})")
 WAITS_PATTERN = re.compile(r"wait=(\d{1,5}(?:\.\d{1,3})?)")
 POSITIONS_MAX = 16
+_DEADLINE = HEADER.lower().encode()
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +94,11 @@ class Gate:
         tokens: Tokens,
         processes: Sequence[Process],
         policies: Sequence[AnyPolicy],
-        client: Client,
+        services: Mapping[str, CallPath],
     ) -> None:
+        """`services` are the paths to those that are asked what they keep."""
         self._tokens = tokens
-        self._client = client
+        self._services = services
         self.sender = sender
         self.reader = reader
         self.standings = standings
@@ -129,6 +134,9 @@ class Gate:
         digest = digest_of(
             f"{request.method} {request.scope['path']}\n".encode() + request.scope["state"].get("body", b"")
         )
+        left_s = time_left_s(request)
+        if left_s <= 0:
+            raise Problem(504, "deadline_exceeded", "the deadline had passed, so it was not begun: nothing was written")
         if key.id in self._running:
             raise Problem(409, "still_running", "this Idempotency-Key is being worked on", headers={"Retry-After": "1"})
         self._running.add(key.id)
@@ -141,6 +149,7 @@ class Gate:
                 correlation=correlation,
                 trace=request.scope["state"]["traceparent"],
                 expect=expected_version(request),
+                timeout_s=min(COMMAND_TIMEOUT_S, left_s),
             )
         finally:
             self._running.discard(key.id)
@@ -160,13 +169,17 @@ class Gate:
             case Unknown():
                 raise Undecided(sealed(asked_now(domain, key.id, digest), self._tokens, request.user.subject))
 
-    async def kept(self, service: str, aggregate: str) -> Kept:
+    async def kept(self, request: AnyRequest, service: str, aggregate: str) -> Kept:
         """What a state-stored service keeps, from itself: never older than any answer that it gave.
 
-        Raises `Problem` 503 where it does not say.
+        Raises `Problem` 503 where it does not say, 504 where the client's time is up.
         """
         try:
-            return await ask(self._client, service, aggregate)
+            return await ask(self._services[service], aggregate, time.monotonic() + time_left_s(request))
+        except DeadlineExceeded as error:
+            raise Problem(504, "deadline_exceeded", str(error)) from error
+        except CallFailed as error:
+            raise unavailable("unavailable", str(error), error.retry_after_s) from error
         except Unanswered as error:
             raise unavailable("unavailable", str(error)) from error
 
@@ -187,6 +200,7 @@ class Gate:
         prefer = header(request, b"prefer") or ""
         waits = WAITS_PATTERN.search(prefer)
         wait_s = min(float(waits[1]), WAIT_MAX_S) if waits else WAIT_S
+        wait_s = max(0.0, min(wait_s, time_left_s(request)))
         elsewhere = wanted.keys() - {model.stream for model in models}
         try:
             reached = await asyncio.gather(
@@ -232,6 +246,17 @@ def gate_of(request: AnyRequest) -> Gate:
 def header(request: AnyRequest, name: bytes) -> str | None:
     """A header by its name in lower case, without a parsed map of all of them."""
     return next((value.decode("latin-1") for given, value in request.scope["headers"] if given == name), None)
+
+
+def time_left_s(request: AnyRequest) -> float:
+    """For how long whoever asks waits, where he says so (`Deadline-Ms`); else `inf`. Raises `Problem` 422."""
+    given = header(request, _DEADLINE)
+    if given is None:
+        return math.inf
+    try:
+        return deadline_of({HEADER: given}, 0.0)
+    except ValueError as error:
+        raise Problem(422, "malformed", str(error), field=f"header:{HEADER}") from error
 
 
 def expected_version(request: AnyRequest) -> int | None:

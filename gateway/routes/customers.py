@@ -65,7 +65,7 @@ async def get_customer(request: AnyRequest, customer_id: PathId) -> Response[Cus
     _may_see(request, customer_id)
     gate = gate_of(request)
     headers = await gate.fresh(request)  # What the service keeps is never behind what it told.
-    kept = await gate.kept(SERVICE, customer_id)
+    kept = await gate.kept(request, SERVICE, customer_id)
     match _decode(kept.state):
         case Registered(name, email, phone, address):
             customer = Customer(customer_id, name, email, phone, address, kept.version)

@@ -11,6 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bus.calls.call import Unreachable
+from bus.calls.deadline import HEADER
+from bus.calls.over_nats import NatsTransport
+from bus.calls.path import CallPath
+from bus.calls.policy import CallPolicy
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
 from bus.connection import Client
 from bus.database import Database, Doubtful, Outcome
@@ -18,10 +23,10 @@ from bus.endpoint import Endpoint
 from bus.log import MemoryLog
 from bus.outbox import Relay
 from bus.sender import Sender
-from bus.state_stored import ServiceLimits, StateStoredService, Unanswered, answer_queries, ask
+from bus.state_stored import ServiceLimits, StateStoredService, answer_queries, ask
 from tests.bus.faults import FaultyLog
 from tests.bus.notes import NoteCommand, NoteEvent, NoteState, Write, envelope, notes
-from tests.bus.waiting import PATIENCE_S, until
+from tests.bus.waiting import PATIENCE_S, turns, until
 
 PATIENT = ServiceLimits(published_within_s=3_600.0)
 
@@ -137,16 +142,22 @@ async def test_when_nobody_can_tell_what_was_written_it_says_so_and_ends(running
 
 
 async def test_it_is_told_and_asked_over_nats_as_an_engine_is(running: Running, client: Client) -> None:
-    with pytest.raises(Unanswered):
-        await ask(client, "notes", "n")
+    path = CallPath("notes", CallPolicy(retries=0), NatsTransport("notes", client))
+    with pytest.raises(Unreachable):
+        await ask(path, "n")
     service = await running.start()
     endpoint = Endpoint(client, service, "notes")
     await answer_queries(client, running.database)
     await endpoint.start()
     sender = Sender(client, dict.fromkeys(notes.commands, "notes"), targets={"notes": notes.targets})
-    assert (await ask(client, "notes", "n")).version == 0
+    assert (await ask(path, "n")).version == 0
     assert briefly([await sender.send(Write("n", "hello"), id="c1")]) == [("Stored", 2, 1)]
-    kept = await ask(client, "notes", "n")
+    kept = await ask(path, "n")
     assert (kept.version, msgspec.json.decode(kept.state)) == (1, {"type": "Note", "text": "hello"})
+    late = asyncio.create_task(client.request("state.notes", b"n", timeout=PATIENCE_S, headers={HEADER: "0"}))
+    await turns()
+    assert (await ask(path, "n")).version == 1
+    assert not late.done(), "it was asked first, and nobody waits for it any more"
+    late.cancel()
     await endpoint.stop()
     assert await sender.send(Write("n", "again"), id="c2") == Unavailable("no_engine")
