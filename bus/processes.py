@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -55,7 +56,7 @@ def relay(sender: Sender, steps: Callable[[object], Sequence[Struct]], actor: st
     """A reaction that sends what a process decided upon, all at once: a command that is refused withholds no other."""
 
     async def react(what: Occurrence) -> None:
-        await _send_all(sender, steps(what.event), what, what.id, actor)
+        await _send_all(sender, steps(what.event), what, what.id, actor, what.commit.occurred_at)
 
     return react
 
@@ -72,12 +73,16 @@ def follow(sender: Sender, policy: Policy[object]) -> Reaction:
     something else to say to the same domain about the same event."""
 
     async def react(what: Occurrence) -> None:
-        await _send_all(sender, policy.react(what.event), what, f"{policy.name}-{what.id}", policy.name)
+        occurred_at = what.at if policy.dated else what.commit.occurred_at
+        commands = policy.react(what.event)
+        await _send_all(sender, commands, what, f"{policy.name}-{what.id}", policy.name, occurred_at)
 
     return react
 
 
-async def _send_all(sender: Sender, commands: Sequence[Struct], what: Occurrence, id: str, actor: str) -> None:
+async def _send_all(
+    sender: Sender, commands: Sequence[Struct], what: Occurrence, id: str, actor: str, occurred_at: datetime | None
+) -> None:
     answers = await asyncio.gather(
         *(
             sender.send(
@@ -87,7 +92,7 @@ async def _send_all(sender: Sender, commands: Sequence[Struct], what: Occurrence
                 cause=what.position,
                 correlation=what.commit.correlation,
                 trace=what.commit.trace,
-                occurred_at=what.commit.occurred_at,  # What follows from a record of the past is of that time, too.
+                occurred_at=occurred_at,  # What follows from a record of the past is of that time, too.
                 bytes_max=FRAME_BYTES_MAX,  # It may hold what the command held that caused the event, and more.
             )
             for number, command in enumerate(commands)

@@ -147,6 +147,9 @@ class Policy(Generic[Event]):
     name: str
     observes: Mapping[str, tuple[type[Event], ...]]
     react: Callable[[Event], Sequence[Struct]]
+    dated: bool = False
+    """Its commands are of the time of what they follow from, not of the time at which it is heard: so what would come
+    too late can be told, after years of history, too."""
 
 
 @dataclass(frozen=True, slots=True)

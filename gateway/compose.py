@@ -27,6 +27,8 @@ from domains.inventory.stock import inventory
 from domains.kernel import Domain, Policy, StateStored
 from domains.loyalty.points import loyalty
 from domains.loyalty.policy import loyalty_policy
+from domains.notifications.notice import notifications
+from domains.notifications.policy import notifications_policy
 from domains.orders.messages import OrderCancelled, OrderPlaced
 from domains.orders.order import orders
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
@@ -37,7 +39,7 @@ from domains.reviews.review import reviews
 from gateway.settings import Settings, SettingsError
 from projections import bought_together as bought_together_views
 from projections import customers as customer_views
-from projections import invoices, order_detail, order_summary, processes, products, sales, stock
+from projections import invoices, notices, order_detail, order_summary, processes, products, sales, stock
 from projections import loyalty as loyalty_views
 from projections import payments as payment_views
 from projections import reviews as review_views
@@ -63,12 +65,14 @@ DOMAINS: tuple[AnyDomain, ...] = (  # type: ignore[assignment]  # Each is typed 
     billing,
     reviews,
     loyalty,
+    notifications,
 )
 
 POLICIES: tuple[AnyPolicy, ...] = (  # type: ignore[assignment]  # As above.
     billing_policy,
     reviews_policy,
     loyalty_policy,
+    notifications_policy,
 )
 
 STATE_STORED: tuple[AnyStateStored, ...] = (customers,)  # type: ignore[assignment]  # As above.
@@ -87,6 +91,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     invoices.invoices,
     review_views.reviews,
     loyalty_views.loyalty,
+    notices.notices,
     bought_together_views.bought_together,
     customer_views.customer_status,
     *(commit_index(each.name) for each in LOGS),
@@ -116,6 +121,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         health,
         invoices,
         loyalty,
+        notices,
         order_changes,
         order_lists,
         orders,
@@ -142,6 +148,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *invoices.routes,
         *reviews.routes,
         *loyalty.routes,
+        *notices.routes,
         *recommendations.routes,
         *reports.routes,
         *projections.routes,

@@ -267,6 +267,7 @@ class Shop:
             "orders/nothing",
             "invoices/nothing",
             "loyalty/nothing",
+            "notices?order_id=nothing",
             "recommendations",
         )
         for path in reads:

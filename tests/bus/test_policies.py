@@ -100,6 +100,16 @@ async def test_all_that_follows_from_an_event_is_sent_under_ids_that_name_it(
         assert told == ("tallying", "source=2", "order", LONG_AGO)
 
 
+async def test_what_a_dated_policy_sends_is_of_the_time_of_the_event(
+    source: Written, target: MemoryLog, sender: Sender, tmp_path: Path
+) -> None:
+    dated: Policy[object] = Policy("dated", {"source": (Added,)}, react, dated=True)
+    await source.block(("a", [Added("a", 7)]))
+    (block,) = await blocks_of(source.log)
+    await react_to_all(source, sender, tmp_path / "reactors.db", dated)
+    assert {commit.occurred_at for commit in await commits_of(target)} == {block.at}
+
+
 async def test_reacting_to_everything_again_changes_nothing(
     source: Written, target: MemoryLog, sender: Sender, tmp_path: Path
 ) -> None:

@@ -25,6 +25,15 @@ from domains.inventory.stock import Stock, inventory
 from domains.kernel import Domain, Rejected
 from domains.loyalty.messages import EarnPoints, NoteBuyer, ReturnPoints
 from domains.loyalty.points import Points, loyalty
+from domains.notifications.messages import (
+    AttemptNotice,
+    GiveUpNotice,
+    NoteOrder,
+    Purchase,
+    RecordNoticeSent,
+    SendOrderConfirmation,
+)
+from domains.notifications.notice import Notice, notifications
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
@@ -69,6 +78,7 @@ ITEMS = ((ItemQuantity("a", 1),), (ItemQuantity("b", 2),), (ItemQuantity("a", 1)
 TWICE = (ItemQuantity("a", 1), ItemQuantity("a", 1))
 LINES = ((OrderLine("a", "A", "x", 1, 100), OrderLine("a", "A", "x", 2, 100)), (OrderLine("b", "B", "x", 1, 0),), ())
 PARTS = ((PaymentPart("voucher", 0, 1), PaymentPart("card", 3, 1)), ())
+PURCHASES = (Purchase("c", "EUR", 1), Purchase("d", "EUR", 2))
 WORKFLOWS = ("orchestrated", "recorded")
 
 
@@ -133,6 +143,13 @@ LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
         every(EarnPoints, IDS, (99, 250)),
         every(ReturnPoints, IDS),
     ),
+    notifications: life_of(
+        every(NoteOrder, IDS, PURCHASES),
+        every(SendOrderConfirmation, IDS, (None, *PURCHASES)),
+        every(AttemptNotice, IDS),
+        every(RecordNoticeSent, IDS, ("<m@x>",)),
+        every(GiveUpNotice, IDS, ("customer_unknown",)),
+    ),
 }
 STATES: dict[AnyDomain, tuple[type, ...]] = {
     catalogue: Product.__args__,
@@ -143,6 +160,7 @@ STATES: dict[AnyDomain, tuple[type, ...]] = {
     billing: Billing.__args__,
     reviews: Reviews.__args__,
     loyalty: Points.__args__,
+    notifications: Notice.__args__,
 }
 
 

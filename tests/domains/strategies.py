@@ -32,6 +32,8 @@ def _any(kind: inspect.Type) -> SearchStrategy[object]:
             return st.text(min_size=kind.min_length or 0, max_size=kind.max_length)
         case inspect.StrType(pattern=str(pattern)):
             return st.from_regex(pattern, fullmatch=True)
+        case inspect.NoneType():
+            return st.none()
         case inspect.LiteralType(values=values):
             return st.sampled_from(values)
         case inspect.VarTupleType(item_type=item):

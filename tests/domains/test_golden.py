@@ -47,6 +47,8 @@ from domains.inventory.stock import inventory
 from domains.kernel import Domain, StateStored
 from domains.loyalty.messages import BuyerNoted, PointsEarned, PointsReturned
 from domains.loyalty.points import loyalty
+from domains.notifications.messages import NoticeFailed, NoticeRequested, NoticeSent, OrderNoted, Purchase
+from domains.notifications.notice import notifications
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
@@ -182,6 +184,12 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
         BuyerNoted("o1", "c1"),
         PointsEarned("o1", "c1", 36),
         PointsReturned("o1", "c1", 36),
+    ),
+    notifications: today(
+        OrderNoted("o1", Purchase("c1", "BRL", 3_600)),
+        NoticeRequested("o1", Purchase("c1", "BRL", 3_600)),
+        NoticeSent("o1", "<order-o1@shop.example>"),
+        NoticeFailed("o1", "customer_erased"),
     ),
 }
 

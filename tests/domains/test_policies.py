@@ -13,6 +13,8 @@ from domains.billing.policy import billing_policy
 from domains.kernel import Domain, Policy
 from domains.loyalty.points import loyalty
 from domains.loyalty.policy import loyalty_policy
+from domains.notifications.notice import notifications
+from domains.notifications.policy import notifications_policy
 from domains.orders.messages import OrderEvent
 from domains.orders.order import orders
 from domains.reviews.policy import reviews_policy
@@ -24,6 +26,7 @@ COMMANDED: dict[str, tuple[Policy[Any], Domain[Any, Any, Any]]] = {
     "billing": (billing_policy, billing),
     "reviews": (reviews_policy, reviews),
     "loyalty": (loyalty_policy, loyalty),
+    "notifications": (notifications_policy, notifications),
 }
 """Each policy that observes orders, and whom it commands."""
 

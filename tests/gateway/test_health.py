@@ -30,6 +30,7 @@ ROUTES = {
     "/v1/payments/{order_id}": {"get"},
     "/v1/invoices/{order_id}": {"get"},
     "/v1/loyalty/{customer_id}": {"get"},
+    "/v1/notices": {"get"},
     "/v1/recommendations": {"get"},
     "/v1/commands/{command_id}": {"get"},
     "/v1/reports/sales": {"get"},

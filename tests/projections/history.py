@@ -22,6 +22,8 @@ from domains.inventory.stock import inventory
 from domains.kernel import Domain
 from domains.loyalty.messages import EarnPoints, NoteBuyer, ReturnPoints
 from domains.loyalty.points import loyalty
+from domains.notifications.messages import GiveUpNotice, NoteOrder, Purchase, RecordNoticeSent, SendOrderConfirmation
+from domains.notifications.notice import notifications
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
@@ -55,6 +57,7 @@ DOMAINS: dict[str, Domain[Any, Any, Any]] = {
         billing,
         reviews,
         loyalty,
+        notifications,
     )
 }
 SKUS = tuple(f"sku{n}" for n in range(6))
@@ -155,6 +158,13 @@ def loyalty_commands(random: Random, order_id: str) -> list[Struct]:
     return random.choice([[note, earn], [note, earn, ReturnPoints(order_id)], [note, ReturnPoints(order_id)]])
 
 
+def notification_commands(random: Random, order_id: str) -> list[Struct]:
+    note = NoteOrder(order_id, Purchase(f"customer{random.randint(0, 5)}", "EUR", random.randint(0, 9_999)))
+    sent, given_up = RecordNoticeSent(order_id, f"<{order_id}@shop>"), GiveUpNotice(order_id, "customer_unknown")
+    confirmed: list[Struct] = [note, SendOrderConfirmation(order_id)]
+    return random.choice([[note], confirmed, [*confirmed, sent], [*confirmed, given_up], [*confirmed, given_up, sent]])
+
+
 COMMANDS = {
     "orders": order_commands,
     "payments": payment_commands,
@@ -163,6 +173,7 @@ COMMANDS = {
     "billing": billing_commands,
     "reviews": review_commands,
     "loyalty": loyalty_commands,
+    "notifications": notification_commands,
 }
 
 

@@ -15,6 +15,7 @@ from domains.catalogue.messages import ProductDefined, ProductRevised
 from domains.inventory.messages import ItemDispatched, ItemReleased, ItemReserved, StockReceived, StockRefused
 from domains.kernel import LINES_MAX
 from domains.loyalty.messages import PointsEarned, PointsReturned
+from domains.notifications.messages import NoticeFailed, NoticeRequested, NoticeSent
 from domains.orders.messages import (
     OrderCancelled,
     OrderDelivered,
@@ -39,6 +40,7 @@ from projections.commit_index import PLACES, commit_index
 from projections.files import ReadModelFiles
 from projections.invoices import invoices
 from projections.loyalty import loyalty
+from projections.notices import notices
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary
 from projections.payments import payments
@@ -309,6 +311,21 @@ def fold_bought_together(history: list[Happened]) -> dict[str, Rows]:
     }
 
 
+def fold_notices(history: list[Happened]) -> dict[str, Rows]:
+    told: Table = {}
+    for e, _, at, _ in history:
+        match e:
+            case NoticeRequested():
+                told[e.order_id] = [e.order_id, e.purchase.customer_id, "requested", at, None, None, None]
+            case NoticeSent():
+                told[e.order_id][2:] = ["sent", told[e.order_id][3], at, e.message_id, None]
+            case NoticeFailed():
+                told[e.order_id][2:] = ["failed", told[e.order_id][3], at, None, e.reason]
+            case _:
+                pass
+    return {"notice": rows_of(told)}
+
+
 CASES = [
     (order_summary, fold_order_summary),
     (order_detail, fold_order_detail),
@@ -319,6 +336,7 @@ CASES = [
     (invoices, fold_invoices),
     (reviews, fold_reviews),
     (loyalty, fold_loyalty),
+    (notices, fold_notices),
     (bought_together, fold_bought_together),
 ]
 
