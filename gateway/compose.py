@@ -36,6 +36,7 @@ from domains.payments.payment import payments
 from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
 from domains.reviews.policy import reviews_policy
 from domains.reviews.review import reviews
+from gateway.effects.effects import Effects
 from gateway.settings import Settings, SettingsError
 from projections import bought_together as bought_together_views
 from projections import customers as customer_views
@@ -158,6 +159,14 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *commands.routes,
         *health.routes,
     ]
+
+
+def effects() -> Sequence[Effects]:
+    """Whatever touches the outside world. Imported when asked for: engines start without its clients."""
+    from gateway.effects.mail import notice_effects
+    from gateway.effects.payments import payment_effects
+
+    return [payment_effects, notice_effects]
 
 
 def intake(name: str, log: str) -> str:

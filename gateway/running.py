@@ -31,6 +31,7 @@ class Running(Struct, frozen=True):
     http_url: str
     provider_url: str
     nats_system_url: str = ""
+    smtp_url: str = ""
 
 
 def running(settings: Settings) -> Running | None:

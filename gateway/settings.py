@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -43,6 +45,8 @@ class Settings(Struct, frozen=True):
     """How many processes `tally up` runs for commands: the first owns partitions, and so does each other, evenly."""
     mesh_file: Path | None = None
     """How calls to other services and to the outside are made, see `bus/calls/mesh.py`."""
+    smtp_url: str = ""
+    mail_from: str = "shop@tallystream.example"
 
     @property
     def read_models(self) -> Path:
@@ -52,6 +56,11 @@ class Settings(Struct, frozen=True):
     def witness(self) -> Path:
         """Where the command worker remembers what was acknowledged, see `bus/witness.py`."""
         return self.data_dir / "witness"
+
+    @property
+    def mailbox(self) -> Path:
+        """What the simulated mail server was given."""
+        return self.data_dir / "mail.db"
 
     @property
     def metrics_dir(self) -> Path:
@@ -98,7 +107,27 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         partitions=_partitions(text("TALLY_PARTITIONS", "")),
         workers=number("TALLY_WORKERS", 1, 1, 64),
         mesh_file=Path(mesh).resolve() if (mesh := text("TALLY_MESH_FILE", "")) else None,
+        smtp_url=_smtp_url(text("TALLY_SMTP_URL", "")),
+        mail_from=_mail_from(text("TALLY_MAIL_FROM", "shop@tallystream.example")),
     )
+
+
+def _smtp_url(url: str) -> str:
+    """The URL holds a password, perhaps: it is not told."""
+    try:
+        parts = urlsplit(url)
+        makes_sense = not url or (parts.scheme in ("smtp", "smtps") and parts.hostname and parts.port != 0)
+    except ValueError:
+        makes_sense = False
+    if not makes_sense:
+        raise SettingsError("TALLY_SMTP_URL makes no sense, wanted smtp:// or smtps://[user:password@]host[:port]")
+    return url
+
+
+def _mail_from(address: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,189}", address):
+        raise SettingsError(f"TALLY_MAIL_FROM is {address!r}, wanted an address such as shop@example.com")
+    return address
 
 
 def _unsafe(names: str) -> frozenset[str]:

@@ -45,6 +45,7 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
             http_url=f"http://{_reachable(settings.http_host)}:{port}",
             provider_url=settings.provider_url or f"http://127.0.0.1:{free_port()}",
             nats_system_url=settings.nats_system_url if settings.nats_url else broker.system_url,
+            smtp_url=settings.smtp_url or f"smtp://127.0.0.1:{free_port()}",
         )
         shutil.rmtree(settings.metrics_dir, ignore_errors=True)
         settings.metrics_dir.mkdir(parents=True)
@@ -138,6 +139,8 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_NATS_SYSTEM_URL": where.nats_system_url,
         "TALLY_UNSAFE": ",".join(sorted(settings.unsafe)),
         "TALLY_PROVIDER_URL": where.provider_url,
+        "TALLY_SMTP_URL": where.smtp_url,
+        "TALLY_MAIL_FROM": settings.mail_from,
         "TALLY_LOG_LEVEL": settings.log_level,
         "TALLY_HTTP_HOST": settings.http_host,
         "TALLY_HTTP_PORT": str(port),
@@ -160,6 +163,9 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
     if not settings.provider_url:
         provider_port = where.provider_url.rpartition(":")[2]
         children.append(Child("provider", [*tally, "provider", "--port", provider_port], environment, rank=2))
+    if not settings.smtp_url:
+        mail_port = where.smtp_url.rpartition(":")[2]
+        children.append(Child("mail", [*tally, "mail", "serve", "--port", mail_port], environment, rank=2))
     serve = [*tally, "serve", "--workers", str(settings.gateways)]
     children.append(Child("gateway", serve, environment, rank=2))
     return children

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import Literal, get_args
 
 from bus.announcements import Announcer
-from bus.calls import over_http
 from bus.checkpoints import Checkpoints
 from bus.connection import Client, close, connect
 from bus.control import Reply, serve
@@ -21,7 +20,7 @@ from bus.reactor import Reactor
 from domains.customers.customer import customers
 from gateway import compose
 from gateway.collector import calm_the_collector
-from gateway.effects import payments
+from gateway.effects.effects import Means
 from gateway.engines import run_engines
 from gateway.running import WorkerFailed, check_broker, nats_url
 from gateway.settings import Settings, claim, home
@@ -30,8 +29,6 @@ from projections.mending import DISCARD, PARKED, REDRIVE, Mending
 from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
 
 Part = Literal["commands", "projections", "processes", "customers"]
-NOWHERE = "http://127.0.0.1:9"
-"""Where nobody answers: what a missing provider looks like."""
 PARTS: tuple[Part, ...] = get_args(Part)
 
 log = logging.getLogger(__name__)
@@ -106,11 +103,9 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
     await present.start()
     sender = compose.sender(client, logs, present)
     checkpoints = await Checkpoints.open(settings.data_dir / "reactors.db")
-    if not settings.provider_url:
-        log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")
     announcer = Announcer(client)
     mesh = compose.mesh(settings)
-    async with over_http.client(settings.provider_url or NOWHERE) as http:
+    async with AsyncExitStack() as stack:
         reactors: list[Reactor[object]] = []
         for process in compose.PROCESSES:
             name = process.domain.name
@@ -126,11 +121,10 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
                 reactions = dict.fromkeys(events, follow(sender, policy))
                 name = compose.intake(policy.name, stream)
                 reactors.append(Reactor(name, logs[stream], decoders[stream], reactions, checkpoints, told=announcer))
-        provider = mesh.path(payments.PROVIDER, over_http.HttpTransport(payments.PROVIDER, http))
-        effects = payments.PaymentEffects(provider, sender)
-        reactors.append(
-            Reactor("payment-effects", logs["payments"], decoders["payments"], effects.reactions, checkpoints)
-        )
+        means = Means(settings, client, sender, mesh)
+        for effects in compose.effects():
+            made, stream = await stack.enter_async_context(effects.opened(means)), effects.log
+            reactors.append(Reactor(effects.name, logs[stream], decoders[stream], made, checkpoints))
         await serve(client, PING, _pong)
         try:
             async with asyncio.TaskGroup() as tasks:

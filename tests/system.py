@@ -198,7 +198,7 @@ class System:
         wanted = {f"{process.domain.name}-from-{log}": log for process in compose.PROCESSES for log in process.observes}
         wanted |= {f"{process.domain.name}-relay": process.domain.name for process in compose.PROCESSES}
         wanted |= {f"{policy.name}-from-{log}": log for policy in compose.POLICIES for log in policy.observes}
-        wanted["payment-effects"] = "payments"
+        wanted |= {effects.name: effects.log for effects in compose.effects()}
         behind = [name for name, log in wanted.items() if heads[log] > 1 and stands.get(name, 0) < heads[log]]
         return not behind and self.inside.heads() == heads
 

@@ -39,6 +39,7 @@ VERBS = {
     "serve": "serve:serve",
     "work": "work:work",
     "provider": "serve:provider",
+    "mail": "mail:mail",
     "token": "read:token",
     "import": "importing:import_",
     "rebuild": "rebuilding:rebuild",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
 import msgspec
 from msgspec import Struct
 
 from bus.calls.call import AnswerTooLarge, CallFailed, over_http
+from bus.calls.over_http import HttpTransport, client
 from bus.calls.path import CallPath
 from bus.processes import settled
 from bus.reactor import Again, Occurrence, Reaction
@@ -17,10 +22,15 @@ from domains.payments.messages import (
     PaymentRequested,
     RefundRequested,
 )
+from gateway.effects.effects import Effects, Means
 
 ACTOR = "payment-effects"
 PROVIDER = "provider"
 """What the destination is called in the policy file."""
+NOWHERE = "http://127.0.0.1:9"
+"""Where nobody answers: what a missing provider looks like."""
+
+log = logging.getLogger(__name__)
 
 
 class Operation(Struct, frozen=True):
@@ -93,3 +103,15 @@ class PaymentEffects:
                 trace=what.commit.trace,
             )
         )
+
+
+@asynccontextmanager
+async def _opened(means: Means) -> AsyncIterator[Mapping[type, Reaction]]:
+    if not means.settings.provider_url:
+        log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")
+    async with client(means.settings.provider_url or NOWHERE) as http:
+        provider = means.mesh.path(PROVIDER, HttpTransport(PROVIDER, http))
+        yield PaymentEffects(provider, means.sender).reactions
+
+
+payment_effects = Effects("payment-effects", "payments", _opened)

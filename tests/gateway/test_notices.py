@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import httpx
 
 from tests.gateway.asserts import problem
-from tests.system import Json, Shop
+from tests.system import Json, Shop, tally
 
 
 def notices_of(staff: httpx.Client, order_id: str) -> list[Json]:
@@ -31,8 +34,38 @@ def test_an_order_that_was_paid_is_confirmed_once(staff: httpx.Client, shop: Sho
     )
     settled(shop, paid, declined)
     (notice,) = notices_of(staff, paid)
-    assert (notice["order_id"], notice["customer_id"]) == (paid, customer_id)
+    assert (notice["order_id"], notice["customer_id"], notice["status"]) == (paid, customer_id, "failed")
+    assert notice["reason"] == "customer_unknown"
     assert notices_of(staff, declined) == []
+
+
+def test_a_customer_that_is_known_gets_a_mail(
+    staff: httpx.Client, customer: httpx.Client, shop: Shop, customer_id: str
+) -> None:
+    address = f"{customer_id}@x.example"
+    assert customer.put(f"/v1/customers/{customer_id}", json={"name": "Ada", "email": address}).status_code == 201
+    order_id = shop.place(shop.product(units=1), customer_id=customer_id)["order_id"]
+    settled(shop, order_id)
+    (notice,) = notices_of(staff, order_id)
+    assert (notice["status"], notice["reason"]) == ("sent", None)
+    told = tally(shop.system.folder, "mail", "list", "--json")
+    assert told.returncode == 0, told.stderr
+    (mail,) = (each for each in json.loads(told.stdout) if each["recipient"] == address)
+    assert mail["message_id"] == notice["message_id"]
+    assert order_id in tally(shop.system.folder, "mail", "list", "--limit", "10000").stdout
+    shown = json.loads(tally(shop.system.folder, "mail", "show", str(mail["number"]), "--json").stdout)
+    assert "EUR 10.00" in shown["text"]
+    assert "EUR 10.00" in tally(shop.system.folder, "mail", "show", str(mail["number"])).stdout
+
+
+def test_mail_that_is_not_there_is_told(shop: Shop, tmp_path: Path) -> None:
+    for folder, arguments, told in (
+        (shop.system.folder, ("show", "999999"), "there is no mail 999999"),
+        (tmp_path, ("list",), "no mailbox"),
+        (tmp_path, ("show", "1"), "no mailbox"),
+    ):
+        asked = tally(folder, "mail", *arguments)
+        assert (asked.returncode, told in asked.stderr) == (1, True), asked.stderr
 
 
 def test_they_are_listed_by_page_for_staff(staff: httpx.Client, customer: httpx.Client, shop: Shop) -> None:

@@ -30,6 +30,8 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
             "TALLY_PARTITIONS": "orders=4, payments=2",
             "TALLY_WORKERS": "2",
             "TALLY_MESH_FILE": str(tmp_path / "mesh.toml"),
+            "TALLY_SMTP_URL": "smtps://shop:s%40x@mail.example:465",
+            "TALLY_MAIL_FROM": "orders@shop.example",
         }
     ) == Settings(
         "0.0.0.0",
@@ -46,6 +48,8 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
         {"orders": 4, "payments": 2},
         2,
         tmp_path / "mesh.toml",
+        "smtps://shop:s%40x@mail.example:465",
+        "orders@shop.example",
     )
 
 
@@ -80,12 +84,23 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("TALLY_PARTITIONS", "orders=65"),
         ("TALLY_PARTITIONS", "=4"),
         ("TALLY_WORKERS", "0"),
+        ("TALLY_MAIL_FROM", "shop"),
+        ("TALLY_MAIL_FROM", "Shop <shop@shop.example>"),
     ],
 )
 def test_what_makes_no_sense_is_named_with_its_value(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name) as told:
         from_environment({name: value})
     assert repr(value) in str(told.value) or repr(value.upper()) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["mail.example", "http://mail.example", "smtp://", "smtp://s:geheim@m:x", "smtp://[a"]
+)
+def test_a_mail_server_that_makes_no_sense_is_told_without_its_password(value: str) -> None:
+    with pytest.raises(SettingsError, match="TALLY_SMTP_URL") as told:
+        from_environment({"TALLY_SMTP_URL": value})
+    assert "geheim" not in str(told.value)
 
 
 def test_a_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""What an effect is to those who run it: reactions to the events of one log, made of what reaches the outside world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from bus.calls.mesh import Mesh
+from bus.connection import Client
+from bus.reactor import Reaction
+from bus.sender import Sender
+from gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What effects are given: who they may ask and tell inside, and where the outside is."""
+
+    settings: Settings
+    client: Client
+    sender: Sender
+    mesh: Mesh
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """`name` is the reactor's; `log` is of the service that they belong to. What `opened` holds is let go of when it is
+    left."""
+
+    name: str
+    log: str
+    opened: Callable[[Means], AbstractAsyncContextManager[Mapping[type, Reaction]]]
