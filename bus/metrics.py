@@ -54,3 +54,6 @@ breaker_state = Gauge(
 )
 breaker_transitions = Counter("tally_breaker_transitions_total", "Turns of breakers.", ("destination", "to"))
 mesh_reads = Counter("tally_mesh_reads_total", "Changes of the policy file, by what became of them.", ("outcome",))
+jobs_done = Counter("tally_jobs_done_total", "Jobs of a work queue that were done.", ("queue",))
+job_retries = Counter("tally_job_retries_total", "Jobs that were put back to be tried again.", ("queue",))
+jobs_given_up = Counter("tally_jobs_given_up_total", "Jobs that failed for good.", ("queue",))

@@ -112,6 +112,26 @@ async def ensure_log(client: Client, config: StreamConfig, partitions: int = 1, 
             await asyncio.sleep(ENSURE_AGAIN_S)
 
 
+async def ensure_stream(client: Client, config: StreamConfig) -> None:
+    """The same for a stream that is no log. Raises `StreamMisconfigured`, `BrokerUnreachable`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + ENSURE_TIMEOUT_S
+    while True:
+        stream = client.jetstream(timeout=ENSURE_REQUEST_S)
+        try:
+            try:
+                found = (await stream.stream_info(config.name or "")).config
+            except NotFoundError:
+                found = await _make(stream, config)
+            still_wanted()
+            return _check(found, config)
+        except (nats.errors.TimeoutError, NoStreamResponseError, ServiceUnavailableError, _NotYet) as error:
+            still_wanted()
+            if loop.time() > deadline:
+                raise BrokerUnreachable(f"the stream {config.name} is led by no server: {error}") from error
+            await asyncio.sleep(ENSURE_AGAIN_S)
+
+
 class _NotYet(Exception):
     """What is wanted may still come about."""
 
@@ -131,14 +151,20 @@ async def _ensure(stream: JetStreamContext, config: StreamConfig, partitions: in
         if not make:
             raise _Missing(f"stream {name} is gone, and its blocks were acknowledged") from error
         found = await _make(stream, config)
-    for field in _RELIED_ON:
-        if getattr(found, field) != getattr(config, field):
-            raise StreamMisconfigured(
-                f"stream {name} has {field}={getattr(found, field)}, wanted {getattr(config, field)}"
-            )
-    if 0 <= (found.max_msg_size or 0) < (config.max_msg_size or 0):
-        raise StreamMisconfigured(f"stream {name} has max_msg_size={found.max_msg_size}, wanted {config.max_msg_size}")
+    _check(found, config)
     return await (_ensure_epoch(stream, name, partitions) if make else _epoch(stream, name))
+
+
+def _check(found: StreamConfig, wanted: StreamConfig) -> None:
+    for field in _RELIED_ON:
+        if getattr(found, field) != getattr(wanted, field):
+            raise StreamMisconfigured(
+                f"stream {wanted.name} has {field}={getattr(found, field)}, wanted {getattr(wanted, field)}"
+            )
+    if 0 <= (found.max_msg_size or 0) < (wanted.max_msg_size or 0):
+        raise StreamMisconfigured(
+            f"stream {wanted.name} has max_msg_size={found.max_msg_size}, wanted {wanted.max_msg_size}"
+        )
 
 
 async def _make(stream: JetStreamContext, config: StreamConfig) -> StreamConfig:

@@ -36,7 +36,7 @@ from domains.payments.payment import payments
 from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
 from domains.reviews.policy import reviews_policy
 from domains.reviews.review import reviews
-from gateway.effects.effects import Effects
+from gateway.effects.effects import Effects, Jobs
 from gateway.settings import Settings, SettingsError
 from projections import bought_together as bought_together_views
 from projections import customers as customer_views
@@ -163,10 +163,18 @@ def routes() -> Sequence[ControllerRouterHandler]:
 
 def effects() -> Sequence[Effects]:
     """Whatever touches the outside world. Imported when asked for: engines start without its clients."""
+    from gateway.effects.alerts import alert_effects
     from gateway.effects.mail import notice_effects
     from gateway.effects.payments import payment_effects
 
-    return [payment_effects, notice_effects]
+    return [payment_effects, notice_effects, alert_effects]
+
+
+def jobs() -> Sequence[Jobs]:
+    """Who does the jobs of each work queue. Imported when asked for, too."""
+    from gateway.effects.alerts import alert_jobs
+
+    return [alert_jobs]
 
 
 def intake(name: str, log: str) -> str:

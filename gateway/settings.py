@@ -17,6 +17,7 @@ from bus.safety import EXCEPTIONS
 MARKER = "tallystream.json"
 """Lies in every data folder of ours, so that nobody else's is ever written into."""
 PARTITIONS_MAX = 64
+ALERTS_TO_MAX = 50
 
 
 class SettingsError(Exception):
@@ -47,6 +48,8 @@ class Settings(Struct, frozen=True):
     """How calls to other services and to the outside are made, see `bus/calls/mesh.py`."""
     smtp_url: str = ""
     mail_from: str = "shop@tallystream.example"
+    alerts_to: tuple[str, ...] = ()
+    """Whom to mail what somebody should look after, such as stock that runs low."""
 
     @property
     def read_models(self) -> Path:
@@ -108,7 +111,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         workers=number("TALLY_WORKERS", 1, 1, 64),
         mesh_file=Path(mesh).resolve() if (mesh := text("TALLY_MESH_FILE", "")) else None,
         smtp_url=_smtp_url(text("TALLY_SMTP_URL", "")),
-        mail_from=_mail_from(text("TALLY_MAIL_FROM", "shop@tallystream.example")),
+        mail_from=_address("TALLY_MAIL_FROM", text("TALLY_MAIL_FROM", "shop@tallystream.example")),
+        alerts_to=_alerts_to(text("TALLY_ALERTS_TO", "")),
     )
 
 
@@ -124,9 +128,16 @@ def _smtp_url(url: str) -> str:
     return url
 
 
-def _mail_from(address: str) -> str:
+def _alerts_to(addresses: str) -> tuple[str, ...]:
+    found = tuple(_address("TALLY_ALERTS_TO", each.strip()) for each in addresses.split(",") if each.strip())
+    if len(found) > ALERTS_TO_MAX:
+        raise SettingsError(f"TALLY_ALERTS_TO has {len(found)} addresses, wanted at most {ALERTS_TO_MAX}")
+    return found
+
+
+def _address(name: str, address: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,189}", address):
-        raise SettingsError(f"TALLY_MAIL_FROM is {address!r}, wanted an address such as shop@example.com")
+        raise SettingsError(f"{name} has {address!r}, wanted an address such as shop@example.com")
     return address
 
 

@@ -29,6 +29,8 @@ BROKER_READY_S = 30.0
 READY_S = 600.0
 """Workers that have a long log to read take their time; what is missing is said meanwhile."""
 SAY_AGAIN_S = 5.0
+SANDBOX_ADMIN = "admin@tallystream.example"
+"""Who is told of what somebody should look after, where mail reaches nobody anyway."""
 
 
 @asynccontextmanager
@@ -141,6 +143,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_PROVIDER_URL": where.provider_url,
         "TALLY_SMTP_URL": where.smtp_url,
         "TALLY_MAIL_FROM": settings.mail_from,
+        "TALLY_ALERTS_TO": ",".join(settings.alerts_to) or ("" if settings.smtp_url else SANDBOX_ADMIN),
         "TALLY_LOG_LEVEL": settings.log_level,
         "TALLY_HTTP_HOST": settings.http_host,
         "TALLY_HTTP_PORT": str(port),

@@ -17,6 +17,7 @@ from bus.jetstream import JetStreamLog
 from bus.presence import Announcing, Present, this_process
 from bus.processes import PING, follow, observe, relay
 from bus.reactor import Reactor
+from bus.work_queue import WorkQueue
 from domains.customers.customer import customers
 from gateway import compose
 from gateway.collector import calm_the_collector
@@ -125,10 +126,16 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
         for effects in compose.effects():
             made, stream = await stack.enter_async_context(effects.opened(means)), effects.log
             reactors.append(Reactor(effects.name, logs[stream], decoders[stream], made, checkpoints))
+        working = [
+            (WorkQueue(client, jobs.queue, settings.replicas), await stack.enter_async_context(jobs.opened(means)))
+            for jobs in compose.jobs()
+        ]
         await serve(client, PING, _pong)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(mesh.watch())
+                for queue, do in working:
+                    tasks.create_task(queue.work(do))
                 for reactor in reactors:
                     tasks.create_task(reactor.run())
         finally:

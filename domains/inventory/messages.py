@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from domains.kernel import LINES_MAX, Id, Quantity
+from domains.kernel import LINES_MAX, QUANTITY_MAX, Id, Quantity
 
 
 class ItemQuantity(Struct, frozen=True):
@@ -44,6 +44,13 @@ class DispatchStock(Struct, frozen=True, tag=True):
 
     order_id: Id
     items: ItemQuantities
+
+
+class WatchStock(Struct, frozen=True, tag=True):
+    """Somebody is to be told when fewer than so many units are available; 0: nobody is."""
+
+    sku: Id
+    low_at: Annotated[int, Meta(ge=0, le=QUANTITY_MAX)]
 
 
 class ReceiptRecorded(Struct, frozen=True, tag=True):
@@ -100,8 +107,21 @@ class ItemDispatched(Struct, frozen=True, tag=True):
     quantity: int
 
 
-InventoryCommand = ReceiveStock | ReserveStock | ReleaseStock | DispatchStock
+class StockWatched(Struct, frozen=True, tag=True):
+    sku: str
+    low_at: int
+
+
+class StockRanLow(Struct, frozen=True, tag=True):
+    """Fewer units are available than somebody wants there to be: once, until there were enough in between."""
+
+    sku: str
+    available: int
+    low_at: int
+
+
+InventoryCommand = ReceiveStock | ReserveStock | ReleaseStock | DispatchStock | WatchStock
 ReceiptEvent = ReceiptRecorded
 ReservationEvent = StockReserved | StockRefused | StockReleased | StockDispatched
-ShelfEvent = StockReceived | ItemReserved | ItemReleased | ItemDispatched
+ShelfEvent = StockReceived | ItemReserved | ItemReleased | ItemDispatched | StockWatched | StockRanLow
 InventoryEvent = ReceiptEvent | ReservationEvent | ShelfEvent

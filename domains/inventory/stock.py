@@ -7,10 +7,11 @@ receipt was counted, this order was served) are small aggregates of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domains.inventory.messages import (
     DispatchStock,
@@ -24,11 +25,15 @@ from domains.inventory.messages import (
     ReceiveStock,
     ReleaseStock,
     ReserveStock,
+    ShelfEvent,
     StockDispatched,
+    StockRanLow,
     StockReceived,
     StockRefused,
     StockReleased,
     StockReserved,
+    StockWatched,
+    WatchStock,
 )
 from domains.kernel import QUANTITY_MAX, Domain, Rejected
 
@@ -44,6 +49,12 @@ class Shelf(Struct, frozen=True, tag=True):
     @property
     def available(self) -> int:
         return self.on_hand - self.reserved
+
+
+class Watched(Shelf, frozen=True, tag=True):
+    """A shelf of which somebody wants to know when fewer units are available."""
+
+    low_at: int = 0
 
 
 class NotReceived(Struct, frozen=True, tag=True): ...
@@ -71,7 +82,7 @@ class Dispatched(Struct, frozen=True, tag=True): ...
 
 Receipt = NotReceived | Received
 Reservation = NotReserved | Held | Refused | Released | Dispatched
-Stock = Shelf | Receipt | Reservation
+Stock = Shelf | Watched | Receipt | Reservation
 
 
 def receipt_of(sku: str, receipt_id: str) -> str:
@@ -86,6 +97,8 @@ def targets(command: InventoryCommand) -> tuple[str, ...]:
     match command:
         case ReceiveStock(sku, receipt_id):
             return sku, receipt_of(sku, receipt_id)
+        case WatchStock(sku):
+            return (sku,)
         case ReserveStock() | ReleaseStock() | DispatchStock():
             return reservation_of(command.order_id), *(item.sku for item in command.items)
         case _:
@@ -98,7 +111,7 @@ def owner(event: InventoryEvent) -> str:
             return receipt_of(event.sku, event.receipt_id)
         case StockReserved() | StockRefused() | StockReleased() | StockDispatched():
             return reservation_of(event.order_id)
-        case StockReceived() | ItemReserved() | ItemReleased() | ItemDispatched():
+        case StockReceived() | ItemReserved() | ItemReleased() | ItemDispatched() | StockWatched() | StockRanLow():
             return event.sku
         case _:
             assert_never(event)
@@ -115,6 +128,8 @@ def decide(states: Mapping[str, Stock], command: InventoryCommand) -> list[Inven
     match command:
         case ReceiveStock():
             return _receive(states, command)
+        case WatchStock():
+            return _watch(states, command)
         case ReserveStock():
             return _reserve(states, command)
         case ReleaseStock(order_id, items):
@@ -149,23 +164,29 @@ def evolve(state: Stock, event: InventoryEvent) -> Stock:
             return Released()
         case StockDispatched():
             return Dispatched()
-        case StockReceived() | ItemReserved() | ItemReleased() | ItemDispatched():
+        case StockReceived() | ItemReserved() | ItemReleased() | ItemDispatched() | StockWatched() | StockRanLow():
             shelf = state if isinstance(state, Shelf) else Shelf()
             return _evolve_shelf(shelf, event)
         case _:
             assert_never(event)
 
 
-def _evolve_shelf(shelf: Shelf, event: StockReceived | ItemReserved | ItemReleased | ItemDispatched) -> Shelf:
+def _evolve_shelf(shelf: Shelf, event: ShelfEvent) -> Shelf:
     match event:
         case StockReceived(quantity=quantity):
-            return Shelf(shelf.on_hand + quantity, shelf.reserved)
+            return replace(shelf, on_hand=shelf.on_hand + quantity)
         case ItemReserved(quantity=quantity):
-            return Shelf(shelf.on_hand, shelf.reserved + quantity)
+            return replace(shelf, reserved=shelf.reserved + quantity)
         case ItemReleased(quantity=quantity):
-            return Shelf(shelf.on_hand, shelf.reserved - quantity)
+            return replace(shelf, reserved=shelf.reserved - quantity)
         case ItemDispatched(quantity=quantity):
-            return Shelf(shelf.on_hand - quantity, shelf.reserved - quantity)
+            return replace(shelf, on_hand=shelf.on_hand - quantity, reserved=shelf.reserved - quantity)
+        case StockWatched(low_at=0):
+            return Shelf(shelf.on_hand, shelf.reserved)
+        case StockWatched(low_at=low_at):
+            return Watched(shelf.on_hand, shelf.reserved, low_at)
+        case StockRanLow():
+            return shelf  # What is available says so itself.
         case _:
             assert_never(event)
 
@@ -193,14 +214,35 @@ def _reserve(states: Mapping[str, Stock], command: ReserveStock) -> list[Invento
                 available = _shelf(states, sku).available
                 if available < quantity:
                     return [StockRefused(order_id, sku, quantity, available)]
-            return [
-                StockReserved(order_id, items),
-                *(ItemReserved(item.sku, order_id, item.quantity) for item in items),
-            ]
+            taken = [ItemReserved(item.sku, order_id, item.quantity) for item in items]
+            return [StockReserved(order_id, items), *taken, *_ran_low(states, taken)]
         case Held(held) if held != items:
             raise Rejected("reservation_differs", f"order {order_id} holds other items", "/items")
         case _:
             return []  # Answered before, whatever became of it.
+
+
+def _watch(states: Mapping[str, Stock], command: WatchStock) -> list[InventoryEvent]:
+    shelf = _shelf(states, command.sku)
+    if command.low_at == (shelf.low_at if isinstance(shelf, Watched) else 0):
+        return []
+    watched = StockWatched(command.sku, command.low_at)
+    return [watched, *_ran_low(states, [watched])]
+
+
+def _ran_low(states: Mapping[str, Stock], events: Sequence[ItemReserved | StockWatched]) -> list[StockRanLow]:
+    """What these events, one a shelf, take below where somebody wants to be told. What was there before is no news."""
+    found: list[StockRanLow] = []
+    for event in events:
+        before = _shelf(states, event.sku)
+        after = _evolve_shelf(before, event)
+        if isinstance(after, Watched) and _is_low(after) and not _is_low(before):
+            found.append(StockRanLow(event.sku, after.available, after.low_at))
+    return found
+
+
+def _is_low(shelf: Shelf) -> bool:
+    return isinstance(shelf, Watched) and shelf.available < shelf.low_at
 
 
 def _shelf(states: Mapping[str, Stock], sku: str) -> Shelf:
@@ -216,7 +258,7 @@ def _unlike(order_id: str, reservation: Stock) -> Rejected:
 
 inventory: Domain[Stock, InventoryCommand, InventoryEvent] = Domain(
     name="inventory",
-    commands=(ReceiveStock, ReserveStock, ReleaseStock, DispatchStock),
+    commands=(ReceiveStock, ReserveStock, ReleaseStock, DispatchStock, WatchStock),
     events=(
         ReceiptRecorded,
         StockReceived,
@@ -227,8 +269,10 @@ inventory: Domain[Stock, InventoryCommand, InventoryEvent] = Domain(
         ItemReserved,
         ItemReleased,
         ItemDispatched,
+        StockWatched,
+        StockRanLow,
     ),
-    states=(Shelf, NotReceived, Received, NotReserved, Held, Refused, Released, Dispatched),
+    states=(Shelf, Watched, NotReceived, Received, NotReserved, Held, Refused, Released, Dispatched),
     targets=targets,
     owner=owner,
     initial=initial,

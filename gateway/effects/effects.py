@@ -1,4 +1,4 @@
-"""What an effect is to those who run it: reactions to the events of one log, made of what reaches the outside world."""
+"""What an effect is to those who run it: reactions to the events of a log, or jobs of a queue, that reach outside."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from bus.calls.mesh import Mesh
 from bus.connection import Client
 from bus.reactor import Reaction
 from bus.sender import Sender
+from bus.work_queue import Do
 from gateway.settings import Settings
 
 
@@ -31,3 +32,12 @@ class Effects:
     name: str
     log: str
     opened: Callable[[Means], AbstractAsyncContextManager[Mapping[type, Reaction]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The jobs of a work queue, and what does them. `service` is whose business that is."""
+
+    queue: str
+    service: str
+    opened: Callable[[Means], AbstractAsyncContextManager[Do]]

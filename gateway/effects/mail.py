@@ -34,6 +34,7 @@ from bus.state_stored import Unanswered, ask
 from domains.customers.customer import Customer, Erased, Registered, Unregistered, customers
 from domains.notifications.messages import AttemptNotice, GiveUpNotice, NoticeRequested, RecordNoticeSent
 from gateway.effects.effects import Effects, Means
+from gateway.settings import Settings
 
 TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 4
@@ -90,15 +91,23 @@ class Mailer:
         for connection in self._all:
             self._idle.put_nowait(connection)
 
-    async def send(self, message: EmailMessage, to: str) -> None:
-        """Return once the server took it. Raises `Undeliverable`, or `Again` for what passes."""
+    @classmethod
+    def of(cls, settings: Settings) -> Mailer:
+        if not settings.smtp_url:
+            log.warning("TALLY_SMTP_URL is not set: mail waits until it is")
+        return cls(settings.smtp_url or NOWHERE)
+
+    async def send(self, message: EmailMessage, *to: str) -> None:
+        """Return once the server took it for one of them. Raises `Undeliverable`, or `Again` for what passes."""
         connection = await self._idle.get()
         whole = False
         try:
             if not connection.is_connected:
                 await connection.connect()
-            await connection.send_message(message, recipients=[to])
+            refused, _ = await connection.send_message(message, recipients=to)
             whole = True
+            if refused:
+                log.warning("%s was not taken for all: %s", message["Message-ID"], refused)
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _refused(error.recipients[0]) from error
         except aiosmtplib.SMTPDataError as error:
@@ -206,11 +215,15 @@ def addressed(email: str) -> Address:
     return Address(username=name, domain=domain)
 
 
+def domain_of(email: str) -> str:
+    return email.rpartition("@")[2]
+
+
 def confirmation(requested: NoticeRequested, at: datetime, mail_from: str, to: Address) -> EmailMessage:
     """The mail that confirms an order: the same, to the byte, however often it is made."""
     order_id, purchase = requested.order_id, requested.purchase
     message = EmailMessage()
-    message["Message-ID"] = f"<confirmation.{order_id}@{mail_from.rpartition('@')[2]}>"
+    message["Message-ID"] = f"<confirmation.{order_id}@{domain_of(mail_from)}>"
     message["Date"] = format_datetime(at)
     message["From"] = mail_from
     message["To"] = to
@@ -223,9 +236,7 @@ def confirmation(requested: NoticeRequested, at: datetime, mail_from: str, to: A
 
 @asynccontextmanager
 async def _opened(means: Means) -> AsyncIterator[Mapping[type, Reaction]]:
-    if not means.settings.smtp_url:
-        log.warning("TALLY_SMTP_URL is not set: mail waits until it is")
-    mailer = Mailer(means.settings.smtp_url or NOWHERE)
+    mailer = Mailer.of(means.settings)
     try:
         asked = means.mesh.path(customers.name, NatsTransport(customers.name, means.client))
         yield NoticeEffects(mailer, means.sender, asked, means.settings.mail_from).reactions

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from litestar import Response, get, post
-from msgspec import Struct
+from typing import Annotated
 
-from domains.inventory.messages import ReceiveStock
-from domains.kernel import Id, Quantity
+from litestar import Response, get, post, put
+from msgspec import Meta, Struct
+
+from domains.inventory.messages import ReceiveStock, WatchStock
+from domains.kernel import QUANTITY_MAX, Id, Quantity
 from gateway.bodies import JsonBody
 from gateway.direct import DIRECT
-from gateway.gate import AnyRequest, PathId, gate_of
+from gateway.gate import AnyRequest, Gate, PathId, gate_of
 from gateway.problems import Problem
 from gateway.security import requires
 from projections.products import PRODUCT, products
@@ -37,10 +39,7 @@ class Receipt(Struct, frozen=True):
 async def receive_stock(request: AnyRequest, sku: PathId, data: ReceiptBody) -> Response[Receipt]:
     """Count a delivery of goods in. A receipt counts once; the same again changes nothing."""
     gate = gate_of(request)
-    if not await gate.catalogue.of((sku,)):
-        await gate.up_to_date(products)  # It may have been defined a moment ago.
-        if not await gate.catalogue.of((sku,)):
-            raise Problem(404, "product_unknown", f"there is no product {sku}")
+    await _known(gate, sku)
     command = ReceiveStock(sku, data.receipt_id, data.quantity)
     written = await gate.execute(request, gate.key(request), command, correlation=sku)
     return Response(Receipt(sku, data.receipt_id, data.quantity), status_code=201, headers=written.headers)
@@ -58,4 +57,37 @@ async def get_stock(request: AnyRequest, sku: PathId) -> Response[StockRow]:
     return Response(level, headers=headers)
 
 
-routes = [receive_stock, get_stock]
+class AlertBody(Struct, frozen=True):
+    low_at: Annotated[int, Meta(ge=0, le=QUANTITY_MAX)]
+
+
+class Alert(Struct, frozen=True):
+    sku: str
+    low_at: int
+
+
+@put(
+    "/v1/stock/{sku:str}/alert",
+    dto=JsonBody[AlertBody],
+    return_dto=None,
+    opt=requires("staff"),
+    tags=["stock"],
+)
+async def watch_stock(request: AnyRequest, sku: PathId, data: AlertBody) -> Response[Alert]:
+    """Have the administrators told by mail when fewer units than `low_at` are available: once, and again only after
+    there were enough. 0: nobody is told any more."""
+    gate = gate_of(request)
+    await _known(gate, sku)
+    written = await gate.execute(request, gate.key(request), WatchStock(sku, data.low_at), correlation=sku)
+    return Response(Alert(sku, data.low_at), headers=written.headers)
+
+
+async def _known(gate: Gate, sku: str) -> None:
+    """Raises `Problem` 404 for what is no product."""
+    if not await gate.catalogue.of((sku,)):
+        await gate.up_to_date(products)  # It may have been defined a moment ago.
+        if not await gate.catalogue.of((sku,)):
+            raise Problem(404, "product_unknown", f"there is no product {sku}")
+
+
+routes = [watch_stock, receive_stock, get_stock]

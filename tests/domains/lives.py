@@ -20,6 +20,7 @@ from domains.inventory.messages import (
     ReserveStock,
     StockRefused,
     StockReserved,
+    WatchStock,
 )
 from domains.inventory.stock import Stock, inventory
 from domains.kernel import Domain, Rejected
@@ -103,6 +104,7 @@ LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
         every(ReserveStock, IDS, (*ITEMS, TWICE)),
         every(ReleaseStock, IDS, ITEMS),
         every(DispatchStock, IDS, ITEMS),
+        every(WatchStock, IDS, (0, 1, 2)),
     ),
     orders: life_of(
         every(PlaceOrder, IDS, IDS, ("EUR",), LINES, ("tok_ok",), WORKFLOWS),

@@ -38,10 +38,12 @@ from domains.inventory.messages import (
     ReleaseStock,
     ReserveStock,
     StockDispatched,
+    StockRanLow,
     StockReceived,
     StockRefused,
     StockReleased,
     StockReserved,
+    StockWatched,
 )
 from domains.inventory.stock import inventory
 from domains.kernel import Domain, StateStored
@@ -138,6 +140,8 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
         ItemReserved("tea", "o1", 2),
         ItemReleased("tea", "o1", 2),
         ItemDispatched("tea", "o1", 2),
+        StockWatched("tea", 5),
+        StockRanLow("tea", 4, 5),
     ),
     orders: [
         Example(placed_v1, placed),

@@ -17,12 +17,24 @@ from domains.inventory.messages import (
     ReleaseStock,
     ReserveStock,
     StockDispatched,
+    StockRanLow,
     StockReceived,
     StockRefused,
     StockReleased,
     StockReserved,
+    StockWatched,
+    WatchStock,
 )
-from domains.inventory.stock import ON_HAND_MAX, NotReceived, NotReserved, Shelf, inventory, receipt_of, reservation_of
+from domains.inventory.stock import (
+    ON_HAND_MAX,
+    NotReceived,
+    NotReserved,
+    Shelf,
+    Watched,
+    inventory,
+    receipt_of,
+    reservation_of,
+)
 from domains.kernel import QUANTITY_MAX
 from tests.specification import given
 
@@ -202,3 +214,72 @@ def test_what_is_not_held_is_not_dispatched(history: History) -> None:
 
 def test_other_items_than_those_held_are_not_dispatched() -> None:
     given(inventory, *HELD).when(replace(dispatch, items=other_items)).then_rejected("reservation_differs", "/items")
+
+
+# -- running low -------------------------------------------------------------------------------------------------------
+
+WATCHED: History = (*received("tea", 5), StockWatched("tea", 3))
+"""Five units of which somebody wants there to be three."""
+
+
+def taken(order_id: str, quantity: int) -> History:
+    return StockReserved(order_id, (ItemQuantity("tea", quantity),)), ItemReserved("tea", order_id, quantity)
+
+
+def take(order_id: str, quantity: int) -> ReserveStock:
+    return ReserveStock(order_id, (ItemQuantity("tea", quantity),))
+
+
+def test_nobody_is_told_of_a_shelf_that_nobody_watches() -> None:
+    given(inventory, *received("tea", 5)).when(take("o1", 5)).then(*taken("o1", 5))
+
+
+def test_watching_is_changed_and_ended() -> None:
+    given(inventory, *received("tea", 5)).when(WatchStock("tea", 3)).then(StockWatched("tea", 3))
+    given(inventory, *WATCHED).when(WatchStock("tea", 3)).then()
+    given(inventory, *WATCHED).when(WatchStock("tea", 4)).then(StockWatched("tea", 4))
+    given(inventory, *WATCHED).when(WatchStock("tea", 0)).then(StockWatched("tea", 0))
+    given(inventory, *WATCHED, StockWatched("tea", 0)).when(WatchStock("tea", 0)).then()
+    given(inventory, *WATCHED, StockWatched("tea", 0)).when(take("o1", 5)).then(*taken("o1", 5))
+
+
+def test_a_shelf_runs_low_when_fewer_are_available_than_wanted() -> None:
+    given(inventory, *WATCHED).when(take("o1", 2)).then(*taken("o1", 2))
+    given(inventory, *WATCHED).when(take("o1", 3)).then(*taken("o1", 3), StockRanLow("tea", 2, 3))
+
+
+def test_a_shelf_that_is_low_already_when_it_is_watched_is_told_of() -> None:
+    given(inventory, *received("tea", 5)).when(WatchStock("tea", 6)).then(
+        StockWatched("tea", 6), StockRanLow("tea", 5, 6)
+    )
+    given(inventory).when(WatchStock("tea", 1)).then(StockWatched("tea", 1), StockRanLow("tea", 0, 1))
+
+
+LOW: History = (*WATCHED, *taken("o1", 3), StockRanLow("tea", 2, 3))
+
+
+def test_what_stays_low_is_told_once() -> None:
+    given(inventory, *LOW).when(take("o2", 1)).then(*taken("o2", 1))
+    given(inventory, *LOW).when(WatchStock("tea", 4)).then(StockWatched("tea", 4))
+
+
+@pytest.mark.parametrize(
+    "enough",
+    [received("tea", 1, "r2"), (StockReleased("o1"), ItemReleased("tea", "o1", 3))],
+    ids=["received", "released"],
+)
+def test_what_was_enough_in_between_is_told_again(enough: History) -> None:
+    again = given(inventory, *LOW, *enough)
+    available = again.state("tea").available  # type: ignore[union-attr]  # A shelf.
+    wanted = available - 2
+    again.when(take("o2", wanted)).then(*taken("o2", wanted), StockRanLow("tea", 2, 3))
+
+
+def test_each_shelf_of_an_order_is_told_of() -> None:
+    both = (*STOCKED, StockWatched("tea", 3), StockWatched("cup", 1))
+    given(inventory, *both).when(reserve).then(*reserved, StockRanLow("tea", 2, 3), StockRanLow("cup", 0, 1))
+
+
+def test_what_is_watched_is_counted_as_any_shelf_is() -> None:
+    shelf = given(inventory, *LOW, StockDispatched("o1"), ItemDispatched("tea", "o1", 3)).state("tea")
+    assert shelf == Watched(on_hand=2, reserved=0, low_at=3)

@@ -15,11 +15,12 @@ from domains.inventory.messages import (
     ItemDispatched,
     ItemReserved,
     ReserveStock,
+    StockRanLow,
     StockReceived,
     StockRefused,
     StockReserved,
 )
-from domains.inventory.stock import Held, Shelf, inventory, reservation_of
+from domains.inventory.stock import Held, Shelf, Watched, inventory, reservation_of
 from domains.kernel import Rejected
 from domains.orders.messages import (
     PlaceOrder,
@@ -181,7 +182,25 @@ def test_all_items_of_an_order_are_reserved_or_none(commands: list[InventoryComm
                 hosted.fold(events)
             else:
                 assert events[0] == StockReserved(order_id, items)
-                assert events[1:] == [ItemReserved(item.sku, order_id, item.quantity) for item in items]
+                taken = [event for event in events[1:] if not isinstance(event, StockRanLow)]
+                assert taken == [ItemReserved(item.sku, order_id, item.quantity) for item in items]
+
+
+@thoroughly
+@hypothesis.given(LIVES[inventory])
+def test_a_shelf_is_told_of_exactly_when_it_runs_low(commands: list[InventoryCommand]) -> None:
+    hosted = Hosted(inventory)
+    low: set[str] = set()
+    for command in commands:
+        for _, events in lived(hosted, [command]):
+            told = [event.sku for event in events if isinstance(event, StockRanLow)]
+            are = {
+                sku
+                for sku, shelf in hosted.states.items()
+                if isinstance(shelf, Watched) and shelf.available < shelf.low_at
+            }
+            assert sorted(told) == sorted(are - low)
+            low = are
 
 
 # -- money -------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ ROUTES = {
     "/v1/customers": {"get"},
     "/v1/customers/{customer_id}": {"put", "get", "delete"},
     "/v1/stock/{sku}/receipts": {"post"},
+    "/v1/stock/{sku}/alert": {"put"},
     "/v1/stock/{sku}": {"get"},
     "/v1/orders": {"post", "get"},
     "/v1/orders/stream": {"get"},

@@ -32,6 +32,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
             "TALLY_MESH_FILE": str(tmp_path / "mesh.toml"),
             "TALLY_SMTP_URL": "smtps://shop:s%40x@mail.example:465",
             "TALLY_MAIL_FROM": "orders@shop.example",
+            "TALLY_ALERTS_TO": "a@shop.example, b@shop.example",
         }
     ) == Settings(
         "0.0.0.0",
@@ -50,6 +51,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
         tmp_path / "mesh.toml",
         "smtps://shop:s%40x@mail.example:465",
         "orders@shop.example",
+        ("a@shop.example", "b@shop.example"),
     )
 
 
@@ -85,6 +87,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("TALLY_PARTITIONS", "=4"),
         ("TALLY_WORKERS", "0"),
         ("TALLY_MAIL_FROM", "shop"),
+        ("TALLY_ALERTS_TO", "root"),
         ("TALLY_MAIL_FROM", "Shop <shop@shop.example>"),
     ],
 )

@@ -17,7 +17,7 @@ from domains.billing.invoice import billing
 from domains.billing.messages import CancelInvoice, DraftInvoice, InvoiceLine, IssueInvoice
 from domains.catalogue.messages import DefineProduct
 from domains.catalogue.product import catalogue
-from domains.inventory.messages import DispatchStock, ItemQuantity, ReceiveStock, ReleaseStock, ReserveStock
+from domains.inventory.messages import DispatchStock, ItemQuantity, ReceiveStock, ReleaseStock, ReserveStock, WatchStock
 from domains.inventory.stock import inventory
 from domains.kernel import Domain
 from domains.loyalty.messages import EarnPoints, NoteBuyer, ReturnPoints
@@ -124,7 +124,8 @@ def inventory_commands(random: Random, order_id: str) -> list[Struct]:
     receipt = ReceiveStock(random.choice(SKUS), f"r{random.randint(0, 30)}", random.randint(1, 20))
     items = tuple(ItemQuantity(sku, random.randint(1, 6)) for sku in random.sample(SKUS, random.randint(1, 3)))
     ends: list[list[Struct]] = [[], [ReleaseStock(order_id, items)], [DispatchStock(order_id, items)]]
-    return [receipt, ReserveStock(order_id, items), *random.choice(ends)]
+    watched = random.choice([[], [WatchStock(random.choice(SKUS), random.randint(0, 20))]])
+    return [receipt, *watched, ReserveStock(order_id, items), *random.choice(ends)]
 
 
 def catalogue_commands(random: Random, _: str) -> list[Struct]:
