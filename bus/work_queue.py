@@ -147,11 +147,12 @@ class WorkQueue:
 
     async def _do(self, message: Msg, do: Do) -> None:
         name = (message.headers or {}).get(MESSAGE_ID, "").removeprefix(f"{self._name}-")
-        tries = message.metadata.num_delivered
+        tries, after_s = message.metadata.num_delivered, 0.0
         try:
             await do(Job(name, message.data))
         except Again as trouble:
             log.info("%s: job %s must wait: %s", self._name, name, trouble)
+            after_s = trouble.after_s
         except Exception as error:  # Whatever it is, the other jobs go on; it is counted and logged.
             if tries >= ATTEMPTS_MAX:
                 log.exception("%s: job %s is given up: %r", self._name, name, message.data)
@@ -164,4 +165,4 @@ class WorkQueue:
             metrics.jobs_done.labels(self._name).inc()
             return
         metrics.job_retries.labels(self._name).inc()
-        await message.nak(delay=random.uniform(0, min(BACKOFF_MAX_S, BACKOFF_S * 2.0 ** min(tries, 32))))
+        await message.nak(delay=after_s + random.uniform(0, min(BACKOFF_MAX_S, BACKOFF_S * 2.0 ** min(tries, 32))))

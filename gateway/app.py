@@ -32,7 +32,7 @@ from gateway.logs import log_to_stderr
 from gateway.problems import handle
 from gateway.running import nats_url
 from gateway.security import Authentication
-from gateway.settings import Settings, from_environment, home, jwt_secret
+from gateway.settings import Settings, from_environment, home, jwt_secret, webhook_secret
 from gateway.tokens import Tokens
 from projections.reader import Reader
 
@@ -73,6 +73,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         app.state.client = client
         app.state.present = present
         app.state.tokens = tokens = Tokens(jwt_secret(settings))
+        app.state.webhook_secret = webhook_secret(settings)
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
         sender = compose.sender(client, logs, present)
         mesh = compose.mesh(settings)

@@ -136,6 +136,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         reviews,
         services,
         stock,
+        webhooks,
     )
 
     return [
@@ -146,6 +147,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *order_changes.routes,
         *order_lists.routes,
         *payments.routes,
+        *webhooks.routes,
         *invoices.routes,
         *reviews.routes,
         *loyalty.routes,
@@ -173,8 +175,9 @@ def effects() -> Sequence[Effects]:
 def jobs() -> Sequence[Jobs]:
     """Who does the jobs of each work queue. Imported when asked for, too."""
     from gateway.effects.alerts import alert_jobs
+    from gateway.effects.payments import payment_jobs
 
-    return [alert_jobs]
+    return [payment_jobs, alert_jobs]
 
 
 def intake(name: str, log: str) -> str:

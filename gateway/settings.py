@@ -50,6 +50,7 @@ class Settings(Struct, frozen=True):
     mail_from: str = "shop@tallystream.example"
     alerts_to: tuple[str, ...] = ()
     """Whom to mail what somebody should look after, such as stock that runs low."""
+    webhook_secret: str = ""
 
     @property
     def read_models(self) -> Path:
@@ -112,6 +113,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         mesh_file=Path(mesh).resolve() if (mesh := text("TALLY_MESH_FILE", "")) else None,
         smtp_url=_smtp_url(text("TALLY_SMTP_URL", "")),
         mail_from=_address("TALLY_MAIL_FROM", text("TALLY_MAIL_FROM", "shop@tallystream.example")),
+        webhook_secret=text("TALLY_WEBHOOK_SECRET", ""),
         alerts_to=_alerts_to(text("TALLY_ALERTS_TO", "")),
     )
 
@@ -204,3 +206,8 @@ def _kept(folder: Path, name: str, made: str) -> str:
 
 def jwt_secret(settings: Settings) -> str:
     return settings.jwt_secret or secret(settings.data_dir, "jwt-secret")
+
+
+def webhook_secret(settings: Settings) -> str:
+    """With what the payment provider signs what it tells by itself."""
+    return settings.webhook_secret or secret(settings.data_dir, "webhook-secret")

@@ -152,6 +152,8 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_PARTITIONS": ",".join(f"{name}={number}" for name, number in settings.partitions.items()),
         "PROMETHEUS_MULTIPROC_DIR": str(settings.metrics_dir),
     }
+    if settings.webhook_secret:
+        environment["TALLY_WEBHOOK_SECRET"] = settings.webhook_secret
     if settings.jwt_secret:
         environment["TALLY_JWT_SECRET"] = settings.jwt_secret
     children: list[Child] = []

@@ -1,9 +1,14 @@
-"""Charges and refunds at the payment provider, over HTTP; what it answers comes back as commands."""
+"""Charges and refunds at the payment provider, over HTTP; what it answers comes back as commands.
+
+What it has yet to decide it tells by a webhook later (`gateway/routes/webhooks.py`). Should that never come it is asked
+again, under the same key: a job in a work queue sees to it, so what takes days holds nothing up.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -15,31 +20,35 @@ from bus.calls.path import CallPath
 from bus.processes import settled
 from bus.reactor import Again, Occurrence, Reaction
 from bus.sender import Sender
-from domains.payments.messages import (
-    ConfirmCharge,
-    ConfirmRefund,
-    DeclineCharge,
-    PaymentRequested,
-    RefundRequested,
-)
-from gateway.effects.effects import Effects, Means
+from bus.work_queue import Do, Job, QueueUnavailable, WorkQueue
+from domains.payments.messages import PaymentRequested, RefundRequested
+from gateway.effects.effects import Effects, Jobs, Means
+from gateway.provider import CHARGE, REFUND, Operation, Undecided, meaning
 
+ASK_AGAIN_S = 5.0
+"""After this long without a webhook the provider is asked what became of it."""
 ACTOR = "payment-effects"
 PROVIDER = "provider"
 """What the destination is called in the policy file."""
+QUEUE = "payments"
 NOWHERE = "http://127.0.0.1:9"
 """Where nobody answers: what a missing provider looks like."""
 
 log = logging.getLogger(__name__)
 
 
-class Operation(Struct, frozen=True):
-    """The provider's answer."""
+class Asked(Struct, frozen=True):
+    """What the provider is asked, and what caused it."""
 
+    path: str
+    key: str
+    body: dict[str, str | int]
     id: str
-    status: str
-    amount_cents: int
-    code: str = ""
+    cause: str
+    correlation: str
+    trace: str
+    not_before: float = 0.0
+    """When it is to be asked again, at the earliest, in seconds since the epoch."""
 
 
 class PaymentEffects:
@@ -48,40 +57,76 @@ class PaymentEffects:
     The call path gives up soon, and says when to come again; the reactor comes again until it is done.
     """
 
-    def __init__(self, provider: CallPath, sender: Sender) -> None:
+    def __init__(
+        self, provider: CallPath, sender: Sender, queue: WorkQueue, now: Callable[[], float] = time.time
+    ) -> None:
         self._provider = provider
         self._sender = sender
+        self._queue = queue
+        self._now = now
 
     @property
-    def reactions(self) -> dict[type, Reaction]:
+    def reactions(self) -> Mapping[type, Reaction]:
         return {PaymentRequested: self._charge, RefundRequested: self._refund}
+
+    async def ask_again(self, job: Job) -> None:
+        """What the jobs are: ask what became of something that was pending."""
+        asked = msgspec.json.decode(job.data, type=Asked)
+        if (early_s := asked.not_before - self._now()) > 0:
+            raise Again("the provider's webhook may still come", after_s=early_s)
+        try:
+            await self._ask(asked)
+        except Undecided:
+            raise Again("the provider has yet to decide", after_s=ASK_AGAIN_S) from None
 
     async def _charge(self, what: Occurrence) -> None:
         asked = what.event
         assert isinstance(asked, PaymentRequested)
-        body = {"amount_cents": asked.amount_cents, "currency": asked.currency, "token": asked.token}
-        made = await self._post("/charges", f"charge-{asked.order_id}", body, what)
-        match made.status:
-            case "captured":
-                await self._tell(ConfirmCharge(asked.order_id, made.id, made.amount_cents), what)
-            case "declined":
-                await self._tell(DeclineCharge(asked.order_id, made.code or "declined"), what)
-            case other:
-                raise ValueError(f"the provider answered a charge with status {other}")
+        body: dict[str, str | int] = {
+            "amount_cents": asked.amount_cents,
+            "currency": asked.currency,
+            "token": asked.token,
+        }
+        await self._ask_first("/charges", f"{CHARGE}{asked.order_id}", body, what)
 
     async def _refund(self, what: Occurrence) -> None:
         asked = what.event
         assert isinstance(asked, RefundRequested)
-        body = {"charge_id": asked.charge_id, "amount_cents": asked.amount_cents}
-        made = await self._post("/refunds", f"refund-{asked.order_id}", body, what)
-        await self._tell(ConfirmRefund(asked.order_id, made.id, made.amount_cents), what)
+        body: dict[str, str | int] = {"charge_id": asked.charge_id, "amount_cents": asked.amount_cents}
+        await self._ask_first("/refunds", f"{REFUND}{asked.order_id}", body, what)
 
-    async def _post(self, path: str, key: str, body: dict[str, object], what: Occurrence) -> Operation:
-        headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
-        if what.commit.trace:
-            headers["traceparent"] = what.commit.trace
+    async def _ask_first(self, path: str, key: str, body: dict[str, str | int], what: Occurrence) -> None:
+        commit = what.commit
+        asked = Asked(path, key, body, what.id, what.position, commit.correlation, commit.trace)
         try:
-            reply = await self._provider.call(over_http("POST", path, msgspec.json.encode(body), headers))
+            await self._ask(asked)
+        except Undecided:
+            again = msgspec.structs.replace(asked, not_before=self._now() + ASK_AGAIN_S)
+            try:
+                await self._queue.put(key, msgspec.json.encode(again))
+            except QueueUnavailable as error:
+                raise Again(str(error)) from error
+
+    async def _ask(self, asked: Asked) -> None:
+        """Ask the provider, and tell the payments what it says. Raises `Undecided`, `Again`."""
+        command = meaning(asked.key, await self._post(asked))
+        settled(
+            await self._sender.send(
+                command,
+                id=f"{asked.id}-answer",
+                actor=ACTOR,
+                cause=asked.cause,
+                correlation=asked.correlation,
+                trace=asked.trace,
+            )
+        )
+
+    async def _post(self, asked: Asked) -> Operation:
+        headers = {"Idempotency-Key": asked.key, "Content-Type": "application/json"}
+        if asked.trace:
+            headers["traceparent"] = asked.trace
+        try:
+            reply = await self._provider.call(over_http("POST", asked.path, msgspec.json.encode(asked.body), headers))
         except AnswerTooLarge:
             raise
         except CallFailed as failure:
@@ -92,26 +137,28 @@ class PaymentEffects:
             raise ValueError(f"the provider answered {reply.status}")
         return msgspec.json.decode(reply.body, type=Operation)
 
-    async def _tell(self, command: Struct, what: Occurrence) -> None:
-        settled(
-            await self._sender.send(
-                command,
-                id=f"{what.id}-answer",
-                actor=ACTOR,
-                cause=what.position,
-                correlation=what.commit.correlation,
-                trace=what.commit.trace,
-            )
-        )
+
+@asynccontextmanager
+async def _opened(means: Means) -> AsyncIterator[PaymentEffects]:
+    if not means.settings.provider_url:
+        log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")
+    queue = WorkQueue(means.client, QUEUE, means.settings.replicas)
+    async with client(means.settings.provider_url or NOWHERE) as http:
+        provider = means.mesh.path(PROVIDER, HttpTransport(PROVIDER, http))
+        yield PaymentEffects(provider, means.sender, queue)
 
 
 @asynccontextmanager
-async def _opened(means: Means) -> AsyncIterator[Mapping[type, Reaction]]:
-    if not means.settings.provider_url:
-        log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")
-    async with client(means.settings.provider_url or NOWHERE) as http:
-        provider = means.mesh.path(PROVIDER, HttpTransport(PROVIDER, http))
-        yield PaymentEffects(provider, means.sender).reactions
+async def _reacting(means: Means) -> AsyncIterator[Mapping[type, Reaction]]:
+    async with _opened(means) as effects:
+        yield effects.reactions
 
 
-payment_effects = Effects("payment-effects", "payments", _opened)
+@asynccontextmanager
+async def _asking_again(means: Means) -> AsyncIterator[Do]:
+    async with _opened(means) as effects:
+        yield effects.ask_again
+
+
+payment_effects = Effects("payment-effects", "payments", _reacting)
+payment_jobs = Jobs(QUEUE, "payments", _asking_again)

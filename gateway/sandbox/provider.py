@@ -1,32 +1,68 @@
 """A simulated payment provider: an HTTP service of its own with idempotency keys and a ledger that survives restarts.
 
-The payment token chooses what happens: `tok_ok` captures, `tok_declined` declines, `tok_slow` takes 3 s, `tok_flaky`
-answers 503 the first time, `tok_lost_answer` captures and then answers 504 the first time. Others are declined.
+The payment token chooses what happens. `tok_ok` captures, `tok_slow` does after 3 s, `tok_flaky` answers 503 the first
+time, `tok_lost_answer` captures and then answers 504 the first time, `tok_async` answers 202 and tells by a signed
+webhook later. `DECLINES` names tokens, and the card numbers that test cards have everywhere, which are declined, and
+the code. Others are declined, too. `PUT /mode` makes it slow, failing or asynchronous for everybody.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-from litestar import Litestar, Request, Response, get, post
+import httpx
+from litestar import Litestar, Request, Response, get, post, put
 from litestar.datastructures import State
-from litestar.params import Parameter
-from msgspec import Struct
+from litestar.params import HeaderParameter, JSONBody
+from msgspec import Meta, Struct
 
 from bus.lifetime import die_with_parent
-from gateway.settings import from_environment
+from gateway.provider import Operation
+from gateway.running import running
+from gateway.sandbox.ledger import Kind, Ledger, Totals
+from gateway.settings import from_environment, webhook_secret
+from gateway.webhooks import SIGNATURE, sign
 
 SLOW_S = 3.0
+DECIDES_AFTER_S = 0.2
+TELLS_MAX = 100
+"""Messages that are sent in a row."""
+TELL_TIMEOUT_S = 5.0
+TELL_AGAIN_S = 1.0
+CAPTURED: Final = ("tok_ok", "tok_slow", "tok_flaky", "tok_lost_answer", "tok_async", "4242424242424242")
+DECLINES: Final[dict[str, str]] = {
+    "tok_declined": "card_declined",
+    "tok_insufficient_funds": "insufficient_funds",
+    "tok_expired": "expired_card",
+    "tok_stolen": "stolen_card",
+    "4000000000000002": "card_declined",
+    "4000000000009995": "insufficient_funds",
+    "4000000000000069": "expired_card",
+    "4000000000009979": "stolen_card",
+}
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS operation (
-    key TEXT PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, status TEXT NOT NULL, code TEXT NOT NULL,
-    amount_cents INTEGER NOT NULL, currency TEXT NOT NULL
-) STRICT, WITHOUT ROWID
-"""
+log = logging.getLogger(__name__)
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Mode(Struct, frozen=True, forbid_unknown_fields=True):
+    """How it behaves to everybody. Of all charges and refunds this share answers 503 and does nothing, does what it is
+    asked and loses the answer (504), or answers 202 and decides later. `webhook_copies`: how often each message is
+    sent; 0: never, who asked has to ask again."""
+
+    latency_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
+    failure_share: Share = 0.0
+    lost_answer_share: Share = 0.0
+    asynchronous_share: Share = 0.0
+    webhook_copies: Annotated[int, Meta(ge=0, le=10)] = 1
 
 
 class ChargeBody(Struct, frozen=True):
@@ -41,70 +77,121 @@ class RefundBody(Struct, frozen=True):
     currency: str = ""
 
 
-class Operation(Struct, frozen=True):
-    """`status`: captured, declined or refunded."""
-
-    id: str
-    status: str
-    amount_cents: int
-    code: str = ""
+IdempotencyKey = Annotated[str, HeaderParameter(name="Idempotency-Key", min_length=1, max_length=128)]
 
 
-class Ledger(Struct, frozen=True):
-    captured_cents: int
-    refunded_cents: int
-    charges: int
-    refunds: int
-    declined: int
+class Provider:
+    """What it knows, and how it behaves."""
+
+    def __init__(self, path: Path) -> None:
+        self.ledger = Ledger(path)
+        self.mode = Mode()
+        self.deferred = asyncio.Event()
+        self._tried: set[str] = set()
+        self._chance = random.Random()
+
+    async def handle(
+        self, key: str, kind: Kind, make: Callable[[], Operation], currency: str, token: str = ""
+    ) -> Response[Operation]:
+        """Do what was asked, once a key, unless it is to go wrong."""
+        if (known := self.ledger.recorded(key)) is not None:
+            return Response(known, status_code=202 if known.status == "pending" else 200)
+        mode = self.mode
+        await asyncio.sleep(mode.latency_ms / 1_000 + (SLOW_S if token == "tok_slow" else 0.0))  # noqa: S105  # A name.
+        if self._chance.random() < mode.failure_share or (token == "tok_flaky" and self._first_try(key)):  # noqa: S105
+            return Response(Operation("", "unavailable", 0), status_code=503, headers={"Retry-After": "0"})
+        if token == "tok_async" or self._chance.random() < mode.asynchronous_share:  # noqa: S105
+            pending = self.ledger.defer(key, kind, make(), currency, time.time() + DECIDES_AFTER_S)
+            self.deferred.set()
+            return Response(pending, status_code=202)
+        made = make()
+        self.ledger.record(key, kind, made, currency)
+        if token == "tok_lost_answer" or self._chance.random() < mode.lost_answer_share:  # noqa: S105
+            return Response(Operation("", "unknown", 0), status_code=504)
+        return Response(made, status_code=201)
+
+    async def run(self, secret: str, target: Callable[[], str]) -> None:
+        """Decide what was deferred when it is due, and tell of it until that is heard. Until cancelled."""
+        async with httpx.AsyncClient(timeout=TELL_TIMEOUT_S) as http:
+            while True:
+                self.deferred.clear()
+                self.ledger.decide(time.time(), self.mode.webhook_copies)
+                heard = await self._tell(http, secret, target())
+                due_at = self.ledger.next_due()
+                waits_s = TELL_AGAIN_S if not heard else None if due_at is None else max(0.0, due_at - time.time())
+                try:
+                    async with asyncio.timeout(waits_s):
+                        await self.deferred.wait()
+                except TimeoutError:
+                    continue
+
+    async def _tell(self, http: httpx.AsyncClient, secret: str, url: str) -> bool:
+        """Whether all that there is was heard."""
+        for number, body in self.ledger.untold(TELLS_MAX):
+            headers = {SIGNATURE: sign(secret, body, int(time.time())), "Content-Type": "application/json"}
+            try:
+                answer = await http.post(url, content=body, headers=headers)
+            except httpx.TransportError as error:
+                log.info("%s is not heard yet: %s", url, error)
+                return False
+            if answer.status_code >= 500 or answer.status_code == 429:
+                return False
+            if answer.is_error:
+                log.warning("a webhook was refused with %d: %s", answer.status_code, answer.text)
+            self.ledger.told(number)
+        return not self.ledger.untold(1)
+
+    def _first_try(self, key: str) -> bool:
+        if key in self._tried:
+            self._tried.discard(key)
+            return False
+        self._tried.add(key)
+        return True
 
 
-IdempotencyKey = Annotated[str, Parameter(header="Idempotency-Key", min_length=1, max_length=128)]
+def provider_of(request: Request[None, None, State]) -> Provider:
+    provider: Provider = request.app.state.provider
+    return provider
 
 
 @post("/charges")
-async def charge(request: Request[None, None, State], data: ChargeBody, key: IdempotencyKey) -> Response[Operation]:
-    ledger: sqlite3.Connection = request.app.state.ledger
-    known = _recorded(ledger, key)
-    if known is not None:
-        return Response(known, status_code=200)
-    if data.token == "tok_slow":  # noqa: S105  # A test case's name.
-        await asyncio.sleep(SLOW_S)
-    if data.token == "tok_flaky" and _first_try(request, key):  # noqa: S105
-        return Response(Operation("", "unavailable", 0), status_code=503, headers={"Retry-After": "0"})
-    captured = data.token in ("tok_ok", "tok_slow", "tok_flaky", "tok_lost_answer")
-    made = Operation(
-        id=f"ch_{key}"[:64],
-        status="captured" if captured else "declined",
-        amount_cents=data.amount_cents if captured else 0,
-        code="" if captured else "card_declined",
-    )
-    _record(ledger, key, "charge", made, data.currency)
-    if data.token == "tok_lost_answer":  # noqa: S105
-        return Response(Operation("", "unknown", 0), status_code=504)
-    return Response(made, status_code=201)
+async def charge(
+    request: Request[None, None, State], data: JSONBody[ChargeBody], key: IdempotencyKey
+) -> Response[Operation]:
+    def make() -> Operation:
+        if data.token in CAPTURED:
+            return Operation(f"ch_{key}"[:64], "captured", data.amount_cents)
+        return Operation(f"ch_{key}"[:64], "declined", 0, DECLINES.get(data.token, "card_declined"))
+
+    return await provider_of(request).handle(key, "charge", make, data.currency, data.token)
 
 
 @post("/refunds")
-async def refund(request: Request[None, None, State], data: RefundBody, key: IdempotencyKey) -> Response[Operation]:
-    ledger: sqlite3.Connection = request.app.state.ledger
-    known = _recorded(ledger, key)
-    if known is not None:
-        return Response(known, status_code=200)
-    made = Operation(id=f"re_{key}"[:64], status="refunded", amount_cents=data.amount_cents)
-    _record(ledger, key, "refund", made, data.currency)
-    return Response(made, status_code=201)
+async def refund(
+    request: Request[None, None, State], data: JSONBody[RefundBody], key: IdempotencyKey
+) -> Response[Operation]:
+    def make() -> Operation:
+        return Operation(f"re_{key}"[:64], "refunded", data.amount_cents)
+
+    return await provider_of(request).handle(key, "refund", make, data.currency)
+
+
+@get("/mode")
+async def show_mode(request: Request[None, None, State]) -> Mode:
+    return provider_of(request).mode
+
+
+@put("/mode")
+async def change_mode(request: Request[None, None, State], data: JSONBody[Mode]) -> Mode:
+    """From now on, until it is changed or the provider ends. What is left out is as it is without a mode."""
+    provider_of(request).mode = data
+    return data
 
 
 @get("/ledger")
-async def show_ledger(request: Request[None, None, State]) -> Ledger:
+async def show_ledger(request: Request[None, None, State]) -> Totals:
     """What the provider believes, to be compared with what we do."""
-    row = request.app.state.ledger.execute(
-        "SELECT coalesce(sum(CASE status WHEN 'captured' THEN amount_cents END), 0),"
-        " coalesce(sum(CASE status WHEN 'refunded' THEN amount_cents END), 0),"
-        " count(CASE status WHEN 'captured' THEN 1 END), count(CASE status WHEN 'refunded' THEN 1 END),"
-        " count(CASE status WHEN 'declined' THEN 1 END) FROM operation"
-    ).fetchone()
-    return Ledger(*row)
+    return provider_of(request).ledger.totals()
 
 
 @get("/livez")
@@ -113,37 +200,30 @@ async def livez() -> str:
 
 
 def served() -> Litestar:
-    """What granian's worker runs: the ledger is in the data folder."""
+    """What granian's worker runs: the ledger is in the data folder, and webhooks go to the gateway that runs on it."""
     die_with_parent()
-    return create_provider(from_environment().data_dir / "provider.db")
+    settings = from_environment()
+
+    def target() -> str:
+        found = running(settings)
+        return f"{found.http_url if found is not None else ''}/v1/webhooks/payments"
+
+    return create_provider(settings.data_dir / "provider.db", webhook_secret(settings), target)
 
 
-def create_provider(path: Path) -> Litestar:
-    """The provider's application, its ledger in this file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ledger = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    ledger.execute("PRAGMA journal_mode = WAL")
-    ledger.execute(_SCHEMA)
-    state = State({"ledger": ledger, "tried": set()})
-    return Litestar([charge, refund, show_ledger, livez], state=state, openapi_config=None, logging_config=None)
+def create_provider(path: Path, secret: str, target: Callable[[], str]) -> Litestar:
+    """The provider's application, its ledger in this file. `target` is asked for the URL of the webhooks each time."""
 
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        app.state.provider = provider = Provider(path)
+        telling = asyncio.create_task(provider.run(secret, target))
+        try:
+            yield
+        finally:
+            telling.cancel()
+            await asyncio.wait({telling})
+            provider.ledger.close()
 
-def _recorded(ledger: sqlite3.Connection, key: str) -> Operation | None:
-    row = ledger.execute("SELECT id, status, amount_cents, code FROM operation WHERE key = ?", (key,)).fetchone()
-    return Operation(*row) if row else None
-
-
-def _record(ledger: sqlite3.Connection, key: str, kind: str, made: Operation, currency: str) -> None:
-    ledger.execute(
-        "INSERT OR IGNORE INTO operation VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (key, kind, made.id, made.status, made.code, made.amount_cents, currency),
-    )
-
-
-def _first_try(request: Request[None, None, State], key: str) -> bool:
-    tried: set[str] = request.app.state.tried
-    if key in tried:
-        tried.discard(key)
-        return False
-    tried.add(key)
-    return True
+    routes = [charge, refund, show_mode, change_mode, show_ledger, livez]
+    return Litestar(routes, lifespan=[lifespan], state=State(), openapi_config=None, logging_config=None)

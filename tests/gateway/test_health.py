@@ -29,6 +29,7 @@ ROUTES = {
     "/v1/orders/{order_id}/timeline": {"get"},
     "/v1/orders/{order_id}/stream": {"get"},
     "/v1/payments/{order_id}": {"get"},
+    "/v1/webhooks/payments": {"post"},
     "/v1/invoices/{order_id}": {"get"},
     "/v1/loyalty/{customer_id}": {"get"},
     "/v1/notices": {"get"},

@@ -32,6 +32,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
             "TALLY_MESH_FILE": str(tmp_path / "mesh.toml"),
             "TALLY_SMTP_URL": "smtps://shop:s%40x@mail.example:465",
             "TALLY_MAIL_FROM": "orders@shop.example",
+            "TALLY_WEBHOOK_SECRET": "w",
             "TALLY_ALERTS_TO": "a@shop.example, b@shop.example",
         }
     ) == Settings(
@@ -52,6 +53,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
         "smtps://shop:s%40x@mail.example:465",
         "orders@shop.example",
         ("a@shop.example", "b@shop.example"),
+        "w",
     )
 
 
