@@ -312,5 +312,6 @@ async def test_a_mailbox_keeps_the_latest(tmp_path: Path, monkeypatch: pytest.Mo
     for number in range(5):
         mailbox.keep("ada@x.example", written("ada@x.example", number).as_bytes())
     mailbox.close()
+    assert (tmp_path / "mail.db").stat().st_mode & 0o777 == 0o600
     assert [each.message_id[1] for each in letters(tmp_path / "mail.db", 10)] == ["4", "3", "2"]
     assert letter(tmp_path / "mail.db", 1) is None
