@@ -78,6 +78,10 @@ faults *ARGS: setup
 bench WHAT="" *ARGS: setup
     {{ if WHAT == "" { "pytest -o addopts= bench" } else { "python -m bench " + quote(WHAT) } }} {{ARGS}}
 
+# A system in trouble, with and without what helps, under the same load: `just scenario payment-timeout`
+scenario NAME *ARGS: setup
+    python -m bench.scenarios {{quote(NAME)}} {{ARGS}}
+
 # What CI runs: check and test
 ci: check test
 

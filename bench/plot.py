@@ -38,7 +38,7 @@ class Panel(NamedTuple):
 
 def plots(report: Report) -> dict[str, str]:
     """Drawings by name: the bars that the report asks for, and curves where a way has been measured at two points."""
-    about = _about(report.environment)
+    about = described(report.environment)
     by_name = {each.name: each for each in report.results}
     drawn = {
         one.name: draw_bars(one.title, about, [(name, float(getattr(by_name[name], one.value))) for name in one.of])
@@ -68,18 +68,18 @@ def draw_bars(title: str, about: str, values: Sequence[tuple[str, float]], width
     longest = max((value for _, value in values), default=0.0) or 1.0
     height = TOP + BAR_HEIGHT * len(values) + GAP // 2
     parts = [
-        *_head(LABELS + width + LABELS, height),
-        _text(GAP // 4, 26, title, size=17, weight="600"),
-        _text(GAP // 4, 45, about, size=11, colour=FAINT),
+        *svg_head(LABELS + width + LABELS, height),
+        svg_text(GAP // 4, 26, title, size=17, weight="600"),
+        svg_text(GAP // 4, 45, about, size=11, colour=FAINT),
     ]
     for index, (name, value) in enumerate(values):
         y, length = TOP + BAR_HEIGHT * index, round(value / longest * width, 1)
         said = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
         parts += [
             f"<rect data-bar='{escape(name, quote=True)}' x='{LABELS}' y='{y}' width='{length}' "
-            f"height='{BAR_HEIGHT - 8}' fill='{_colour(index)}'/>",
-            _text(LABELS - 9, y + BAR_HEIGHT // 2, name.replace("_", " "), anchor="end"),
-            _text(LABELS + length + 9, y + BAR_HEIGHT // 2, said),
+            f"height='{BAR_HEIGHT - 8}' fill='{colour_of(index)}'/>",
+            svg_text(LABELS - 9, y + BAR_HEIGHT // 2, name.replace("_", " "), anchor="end"),
+            svg_text(LABELS + length + 9, y + BAR_HEIGHT // 2, said),
         ]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -93,9 +93,9 @@ def draw(title: str, about: str, panels: Sequence[Panel], width: int = 470, heig
     whole_width = LEFT + len(panels) * width + (len(panels) - 1) * GAP + LABELS
     whole_height = TOP + height + BOTTOM
     parts = [
-        *_head(whole_width, whole_height),
-        _text(LEFT, 26, title, size=17, weight="600"),
-        _text(LEFT, 45, about, size=11, colour=FAINT),
+        *svg_head(whole_width, whole_height),
+        svg_text(LEFT, 26, title, size=17, weight="600"),
+        svg_text(LEFT, 45, about, size=11, colour=FAINT),
     ]
     for index, panel in enumerate(panels):
         left = LEFT + index * (width + GAP)
@@ -137,7 +137,7 @@ def _curves(results: Sequence[Result], value: Callable[[Result], float]) -> list
     ]
 
 
-def _head(width: int, height: int) -> list[str]:
+def svg_head(width: int, height: int) -> list[str]:
     return [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' "
         f"width='{width}' height='{height}' {FONT}>",
@@ -145,7 +145,7 @@ def _head(width: int, height: int) -> list[str]:
     ]
 
 
-def _about(machine: Environment) -> str:
+def described(machine: Environment) -> str:
     replicas = f"{machine.replicas} replica{'s' if machine.replicas > 1 else ''}"
     hardware = f"{machine.cores} cores ({machine.cpu}), {machine.memory_gb:g} GB, {machine.storage}"
     software = f"nats-server {machine.nats_server}, Python {machine.python}"
@@ -157,21 +157,21 @@ def _panel(panel: Panel, ways: Sequence[str], across: Axis, up: Axis, width: int
     for tick in across.ticks:
         x = across.at(tick)
         parts.append(f"<path d='M{x} 0V{height}' stroke='{GRID}'/>")
-        parts.append(_text(x, height + 19, f"{tick:,g}" if tick < 1_000 else f"{tick:,.0f}", anchor="middle"))
+        parts.append(svg_text(x, height + 19, f"{tick:,g}" if tick < 1_000 else f"{tick:,.0f}", anchor="middle"))
     for tick in up.ticks:
         y = height - up.at(tick)
         parts.append(f"<path d='M0 {y}H{width}' stroke='{GRID}'/>")
-        parts.append(_text(-9, y + 4, f"{tick:,.0f}" if tick >= 1 else f"{tick:g}", anchor="end"))
+        parts.append(svg_text(-9, y + 4, f"{tick:,.0f}" if tick >= 1 else f"{tick:g}", anchor="end"))
     parts.append(f"<path d='M0 0V{height}H{width}' fill='none' stroke='{FAINT}'/>")
-    parts.append(_text(width / 2, height + 41, "in flight", anchor="middle", colour=FAINT))
+    parts.append(svg_text(width / 2, height + 41, "in flight", anchor="middle", colour=FAINT))
     if panel.title:
-        parts.append(_text(10, 18, panel.title, size=14, weight="600"))
+        parts.append(svg_text(10, 18, panel.title, size=14, weight="600"))
     for curve in panel.curves:
         index = ways.index(curve.way)
         spots = [(across.at(number), round(height - up.at(value), 1)) for number, value in curve.points]
         line = " ".join(f"{x},{y}" for x, y in spots)
         parts.append(
-            f"<g data-way='{escape(curve.way, quote=True)}' fill='{_colour(index)}' stroke='{_colour(index)}'>"
+            f"<g data-way='{escape(curve.way, quote=True)}' fill='{colour_of(index)}' stroke='{colour_of(index)}'>"
         )
         parts.append(f"<polyline points='{line}' fill='none' stroke-width='{3 if index == 0 else 1.8}'/>")
         parts += [_mark(x, y, index) for x, y in spots]
@@ -188,13 +188,13 @@ def _labels(panel: Panel, ways: Sequence[str], across: Axis, up: Axis, width: in
     )
     parts: list[str] = []
     for (end, x, way), y in zip(ends, apart([end for end, _, _ in ends], LABEL_HEIGHT, height), strict=True):
-        colour = _colour(ways.index(way))
+        colour = colour_of(ways.index(way))
         if x < width:
             parts.append(
                 f"<path d='M{x + 6} {end}L{width + 8} {y}' stroke='{colour}' stroke-width='0.7' "
                 "stroke-dasharray='2 3' fill='none'/>"
             )
-        parts.append(_text(width + 12, y + 4, way.replace("_", " "), colour=colour, weight="600"))
+        parts.append(svg_text(width + 12, y + 4, way.replace("_", " "), colour=colour, weight="600"))
     return parts
 
 
@@ -210,7 +210,7 @@ def apart(wanted: Sequence[float], distance: float, limit: float) -> list[float]
     return [round(place, 1) for place in places]
 
 
-def _colour(index: int) -> str:
+def colour_of(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
@@ -224,7 +224,7 @@ def _mark(x: float, y: float, index: int) -> str:
             return f"<path d='M{x} {y - 4.6:.1f}l4.6 4.6l-4.6 4.6l-4.6 -4.6z'/>"
 
 
-def _text(
+def svg_text(
     x: float, y: float, what: str, *, size: int = 12, anchor: str = "start", colour: str = INK, weight: str = "400"
 ) -> str:
     return (

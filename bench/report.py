@@ -71,7 +71,7 @@ class Bars(Struct, frozen=True):
 
 class Report(Struct, frozen=True):
     """`figures` are single numbers with their unit in the name; `skipped` says what was not measured, and why;
-    `failed` what was to be measured and could not be."""
+    `failed` what was to be measured and could not be; `verdict` is what it all means, in sentences."""
 
     what: str
     environment: Environment
@@ -83,6 +83,7 @@ class Report(Struct, frozen=True):
     failed: list[str] = field(default_factory=list)
     quick: bool = False
     bars: list[Bars] = field(default_factory=list)
+    verdict: list[str] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:

@@ -44,7 +44,7 @@ async def static_server(folder: Path, page: bytes = b"{}") -> AsyncIterator[str]
     command = [sys.executable, "-m", "bench.static_route", str(port)]
     with child("static", command, folder, {**os.environ, PAGE_FILE: str(file)}) as process:
         async with asyncio.timeout(READY_TIMEOUT_S):
-            while not _listens(port):
+            while not listens(port):
                 process.check()
                 await asyncio.sleep(0.1)
         url = f"http://127.0.0.1:{port}"
@@ -71,7 +71,7 @@ def served() -> Litestar:
     return Litestar([answer, page], openapi_config=None, logging_config=None)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -58,6 +58,7 @@ VERBS = {
     "mesh": "mesh:mesh",
     "doctor": "doctor:doctor",
     "bench": "bench:bench",
+    "scenario": "scenario:scenario",
 }
 """Every verb, and where it is. Imported when it is called: a worker that was killed is back the sooner."""
 

@@ -1,0 +1,29 @@
+"""HTTP servers beside a scenario, each a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bench.children import child
+from bench.static_route import listens
+from bus.broker import free_port
+
+READY_TIMEOUT_S = 20.0
+
+
+@asynccontextmanager
+async def served(module: str, folder: Path, environment: Mapping[str, str]) -> AsyncIterator[str]:
+    """The URL of `python -m MODULE PORT`."""
+    port = free_port()
+    command = [sys.executable, "-m", module, str(port)]
+    with child(module.rpartition(".")[2], command, folder, {**os.environ, **environment}) as process:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while not await asyncio.to_thread(listens, port):
+                process.check()
+                await asyncio.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
