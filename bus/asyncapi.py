@@ -17,6 +17,8 @@ from bus.commands import Answer, Envelope, command_subject
 from bus.control import Reply, control_subject
 from bus.leases import BUCKET, Holder
 from bus.presence import Worker
+from bus.queue import OUTCOMES, QUEUE, Outcome, Queued, outcome_subject, parked_subject, queue_subject
+from bus.queue_worker import ParkedCommand
 from bus.state_stored import Kept, state_subject
 from bus.streams import Epoch
 from domains.kernel import Domain, StateStored
@@ -28,6 +30,8 @@ _PLACES = {
     "token": "Of the partition's owner: a message here reaches it and nobody else.",
     "home": "The node whose read model it is; `everywhere` for what is the same on all of them.",
     "name": "Of a read model or a reactor.",
+    "sequence": "Of the frame in the queue.",
+    "offset": "Of the command in its frame.",
     "worker": "The process that is there.",
     "role": "What one process at a time should do, such as to own a partition.",
 }
@@ -42,8 +46,10 @@ def described(hosts: Sequence[AnyHost], verbs: Mapping[str, str], version: str) 
     for host in hosts:
         made.log(host)
         made.commands(host)
+        made.queue(host)
         if isinstance(host, StateStored):
             made.states(host)
+    made.outcomes()
     made.announcements()
     made.control(verbs)
     return {
@@ -67,17 +73,33 @@ class _Document:
         self.channels: Json = {}
         self.operations: Json = {}
         self.messages: Json = {}
-        shared = (Block[Any], Envelope, list[Answer], Epoch, Standing, Worker, Reply, Kept, Holder, dict[str, str])
+        shared = (
+            Block[Any],
+            Envelope,
+            Queued,
+            ParkedCommand,
+            list[Outcome],
+            list[Answer],
+            Epoch,
+            Standing,
+            Worker,
+            Reply,
+            Kept,
+            Holder,
+            dict[str, str],
+        )
         spoken = [union for host in hosts for union in (_events(host), Union[host.commands])]  # noqa: UP007  # Of a tuple.
         written, found = msgspec.json.schema_components((*shared, *spoken), ref_template=_SCHEMAS)
         self._block = found.pop("Block_Any_")
         self._commit = found.pop("Commit_Any_")
         self._envelope = found.pop("Envelope")
-        _, _, answers, *_, parameters = written[: len(shared)]
+        self._queued = found.pop("Queued")
+        self._parked = found.pop("ParkedCommand")
+        _, _, _, _, outcomes, answers, *_, parameters = written[: len(shared)]
         each = iter(written[len(shared) :])
         self._spoken = {host.name: (next(each), next(each)) for host in hosts}
-        self.schemas: Json = {**found, "Answers": answers, "Parameters": parameters}
-        _tidy([*written, *found.values(), self._block, self._commit, self._envelope])
+        self.schemas: Json = {**found, "Outcomes": outcomes, "Answers": answers, "Parameters": parameters}
+        _tidy([*written, *found.values(), self._block, self._commit, self._envelope, self._queued, self._parked])
         self._message("answers", "One answer a command, in the order of the frame.", "Answers")
         self._channel("answers", None, "answers", "The inbox that whoever sent a frame named for its answers.")
 
@@ -125,6 +147,31 @@ class _Document:
             which = channel.removeprefix("cmd.")
             what = f"{name} decides commands; each id takes effect once."
             self._operation(f"decide.{which}", "receive", channel, what, reply="answers")
+
+    def queue(self, host: AnyHost) -> None:
+        """Commands that nobody waits for, and what became of them."""
+        name = host.name
+        self.schemas[f"{name}.Queued"] = _with(self._queued, f"{name}.Queued", command=self._spoken[name][1])
+        queued = {"type": "array", "items": {"$ref": _SCHEMAS.format(name=f"{name}.Queued")}}
+        self.schemas[f"{name}.QueuedFrame"] = {"title": f"{name}.QueuedFrame", **queued}
+        self._message(f"{name}.queued", f"Commands to {name} that wait for a worker.", f"{name}.QueuedFrame")
+        self._channel(queue_subject(name), queue_subject(name), f"{name}.queued", f"A work queue, of stream {QUEUE}.")
+        self._operation(f"work.{name}", "receive", queue_subject(name), "A worker takes a few frames at a time.")
+        parked = _with(self._parked, f"{name}.Parked", queued={"$ref": _SCHEMAS.format(name=f"{name}.Queued")})
+        self.schemas[f"{name}.Parked"] = parked
+        self._message(f"{name}.parked", "A command that failed again and again.", f"{name}.Parked")
+        self._channel(parked_subject(name), parked_subject(name), f"{name}.parked", "Waits until somebody mends it.")
+        self._operation(f"park.{name}", "send", parked_subject(name), "A worker gives up a command for now.")
+
+    def outcomes(self) -> None:
+        """One document for all domains: what became of a frame's commands."""
+        self._message("outcomes", "What became of each command of a frame, in its order.", "Outcomes")
+        self._channel("outcome", outcome_subject("{sequence}"), "outcomes", f"In stream {OUTCOMES}, for some days.")
+        self._channel(
+            "outcome.parked", outcome_subject("{sequence}.{offset}"), "outcomes", "Of one that was parked before."
+        )
+        for channel in ("outcome", "outcome.parked"):
+            self._operation(f"tell.{channel}", "send", channel, "A worker says what became of queued commands.")
 
     def states(self, host: AnyHost) -> None:
         """What a state-stored service tells of what it keeps."""

@@ -57,3 +57,11 @@ mesh_reads = Counter("tally_mesh_reads_total", "Changes of the policy file, by w
 jobs_done = Counter("tally_jobs_done_total", "Jobs of a work queue that were done.", ("queue",))
 job_retries = Counter("tally_job_retries_total", "Jobs that were put back to be tried again.", ("queue",))
 jobs_given_up = Counter("tally_jobs_given_up_total", "Jobs that failed for good.", ("queue",))
+queue_waiting = Gauge(
+    "tally_queue_waiting",
+    "Frames of queued commands that wait for a worker.",
+    ("domain",),
+    multiprocess_mode="mostrecent",
+)
+queue_handled = Counter("tally_queue_handled_total", "Queued commands that were dealt with.", ("domain", "outcome"))
+queue_retries = Counter("tally_queue_retries_total", "Queued commands that had to be sent again.", ("domain",))

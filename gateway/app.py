@@ -24,6 +24,7 @@ from bus.calls.over_nats import NatsTransport
 from bus.connection import close, connect
 from bus.lifetime import die_with_parent
 from bus.presence import Announcing, Present, this_process
+from bus.queue import CommandQueue, ensure_queue
 from gateway import compose, docs
 from gateway.bodies import BODY_BYTES_MAX
 from gateway.direct import Direct
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
         client = await connect(nats_url(settings), "gateway", closed=closed)
         logs = await compose.open_logs(client, settings)
+        await ensure_queue(client, settings.replicas)
         standings = Standings(client, home(settings))
         await standings.start()
         reader = Reader(settings.read_models)
@@ -79,7 +81,16 @@ def create_app(settings: Settings | None = None) -> Litestar:
         mesh = compose.mesh(settings)
         services = {each.name: mesh.path(each.name, NatsTransport(each.name, client)) for each in compose.STATE_STORED}
         app.state.gate = gate = Gate(
-            sender, reader, standings, logs, compose.decoders(), tokens, compose.PROCESSES, compose.POLICIES, services
+            sender,
+            reader,
+            standings,
+            logs,
+            compose.decoders(),
+            tokens,
+            compose.PROCESSES,
+            compose.POLICIES,
+            services,
+            CommandQueue(client),
         )
         watching = asyncio.create_task(mesh.watch())
         try:

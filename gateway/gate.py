@@ -10,8 +10,9 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, NoReturn
 
+import msgspec
 from litestar import Request
 from litestar.datastructures import State
 from litestar.params import Parameter
@@ -21,17 +22,19 @@ from bus.announcements import Standings
 from bus.calls.call import CallFailed, DeadlineExceeded
 from bus.calls.deadline import HEADER, deadline_of
 from bus.calls.path import CallPath
-from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
+from bus.commands import COMMAND_BYTES_MAX, Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
 from bus.log import EPOCH_SEQUENCE, Log, LogUnreachable
+from bus.queue import CommandQueue, NotQueued, Queued
 from bus.sender import COMMAND_TIMEOUT_S, Sender
 from bus.state_stored import Kept, Unanswered, ask
 from domains.kernel import ID_PATTERN
+from gateway.answers import Accepted
 from gateway.catalogue import Catalogue
 from gateway.changes import Changes
 from gateway.compose import AnyPolicy, Process
 from gateway.consequences import Consequences
 from gateway.order_lists import OrderLists
-from gateway.outcomes import Outcomes, Undecided, asked_now, sealed
+from gateway.outcomes import Asked, Outcomes, asked_now, sealed
 from gateway.problems import Problem, refused, unavailable
 from gateway.tokens import Principal, Tokens
 from projections.feed import Decoder
@@ -95,16 +98,18 @@ class Gate:
         processes: Sequence[Process],
         policies: Sequence[AnyPolicy],
         services: Mapping[str, CallPath],
+        queue: CommandQueue,
     ) -> None:
         """`services` are the paths to those that are asked what they keep."""
         self._tokens = tokens
         self._services = services
+        self._queue = queue
         self.sender = sender
         self.reader = reader
         self.standings = standings
         self.logs = logs
         self.history = History(reader, logs, decoders)
-        self.outcomes = Outcomes(self.history, logs, decoders, self.reached)
+        self.outcomes = Outcomes(self.history, logs, decoders, self.reached, self._queue)
         self.changes = Changes(standings, reader)
         orders = order_summary.stream
         self.lists = OrderLists(logs[orders], decoders[orders], standings, reader, self.changes)
@@ -128,15 +133,22 @@ class Gate:
             return self.key(request)
         return Key(_hashed(request.user.subject, "about", about), reused)
 
-    async def execute(self, request: AnyRequest, key: Key, command: Struct, *, correlation: str) -> Written:
-        """Send a command and wait until it is on disk. Raises `Problem` for everything else, `Undecided` where only the
-        log can say."""
+    async def execute(
+        self, request: AnyRequest, key: Key, command: Struct, *, correlation: str, location: str
+    ) -> Written:
+        """Send a command and wait until it is on disk. `location`: where what it did is to be seen.
+
+        Raises `Problem` for everything else; `Accepted` where only the log can say, and where the client prefers not
+        to wait: then the command is in the queue.
+        """
         digest = digest_of(
             f"{request.method} {request.scope['path']}\n".encode() + request.scope["state"].get("body", b"")
         )
         left_s = time_left_s(request)
         if left_s <= 0:
             raise Problem(504, "deadline_exceeded", "the deadline had passed, so it was not begun: nothing was written")
+        if responds_async(request):
+            await self._enqueue(request, key, command, digest, correlation, location)
         if key.id in self._running:
             raise Problem(409, "still_running", "this Idempotency-Key is being worked on", headers={"Retry-After": "1"})
         self._running.add(key.id)
@@ -167,7 +179,33 @@ class Gate:
                 detail = _UNAVAILABLE.get(code, "nothing was written; come again")
                 raise unavailable("overloaded" if code == "overloaded" else "unavailable", detail, retry_after_s)
             case Unknown():
-                raise Undecided(sealed(asked_now(domain, key.id, digest), self._tokens, request.user.subject))
+                detail = "whether this was written is not known yet; under its Idempotency-Key it may also be repeated"
+                raise Accepted(sealed(asked_now(domain, key.id, digest), self._tokens, request.user.subject), detail)
+
+    async def _enqueue(
+        self, request: AnyRequest, key: Key, command: Struct, digest: str, correlation: str, location: str
+    ) -> NoReturn:
+        """Put a command into the queue. Raises `Accepted`, or `Problem` when it is not there."""
+        queued = Queued(
+            id=key.id,
+            command=Raw(msgspec.json.encode(command)),
+            digest=digest,
+            actor=f"{request.user.role}:{request.user.subject}",
+            correlation=correlation,
+            trace=request.scope["state"]["traceparent"],
+            expect=expected_version(request),
+            location=location,
+        )
+        if len(queued.command) > COMMAND_BYTES_MAX:
+            raise refused("command_too_large", f"a command is at most {COMMAND_BYTES_MAX} bytes")
+        domain = self.sender.domain_of(command)
+        try:
+            place = await self._queue.put(domain, queued)
+        except NotQueued as error:
+            maybe = "it may be in the queue; under its Idempotency-Key it can be sent again"
+            raise unavailable(error.code, maybe if error.maybe else _UNAVAILABLE[error.code]) from error
+        asked = Asked(domain, 0, key.id, digest, place)
+        raise Accepted(sealed(asked, self._tokens, request.user.subject), "it waits in the queue", applied=True)
 
     async def kept(self, request: AnyRequest, service: str, aggregate: str) -> Kept:
         """What a state-stored service keeps, from itself: never older than any answer that it gave.
@@ -259,6 +297,12 @@ def time_left_s(request: AnyRequest) -> float:
         raise Problem(422, "malformed", str(error), field=f"header:{HEADER}") from error
 
 
+def responds_async(request: AnyRequest) -> bool:
+    """Whether the client would rather ask later than wait (`Prefer: respond-async`, RFC 7240)."""
+    prefers = header(request, b"prefer")
+    return prefers is not None and "respond-async" in (each.strip().lower() for each in prefers.split(","))
+
+
 def expected_version(request: AnyRequest) -> int | None:
     """The version that `If-Match` asks for."""
     given = header(request, b"if-match")
@@ -312,6 +356,8 @@ def _uuid(digits: str) -> str:
 
 
 _UNAVAILABLE = {
+    "queue_full": "the queue is full; nothing was queued",
+    "queue_unavailable": "nobody leads the queue at the moment; nothing was queued",
     "no_engine": "nobody handles these commands at the moment; nothing was written",
     "broker_unreachable": "the broker cannot be reached; nothing was written",
     "deadline_passed": "it would have come too late; nothing was written",

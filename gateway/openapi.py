@@ -20,14 +20,17 @@ from gateway import compose
 from gateway.gate import POSITIONS_MAX
 from gateway.security import PUBLIC
 from gateway.tokens import Principal
+from gateway.webhooks import SIGNATURE
 
 Json = dict[str, Any]
-Kind = Literal["health", "write", "query", "view", "request"]
+Kind = Literal["health", "write", "query", "view", "request", "webhook"]
 KIND = "kind"
 VIEW: dict[str, Kind] = {KIND: "view"}
 """For the `opt` of a GET that shows no read model, so takes no position."""
 REQUEST: dict[str, Kind] = {KIND: "request"}
 """For the `opt` of a POST that asks for something to be done and appends no command to a log."""
+WEBHOOK: dict[str, Kind] = {KIND: "webhook"}
+"""For the `opt` of a POST that is known by its signature."""
 
 _TEXT = {"type": "string"}
 _SECONDS = {"type": "integer", "minimum": 1}
@@ -66,6 +69,19 @@ PARAMETERS: Json = {
         "description": "`wait=5`: how long Min-Position is waited for; `handling=stale`: then take what there is.",
         "schema": _TEXT,
     },
+    "PreferAsync": {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`respond-async`: put it into the queue, and answer 202 with where to ask.",
+        "schema": _TEXT,
+    },
+    "Signature": {
+        "name": SIGNATURE,
+        "in": "header",
+        "description": "`t=<seconds since the epoch>,v1=<HMAC-SHA256 of time, full stop and body>`.",
+        "required": True,
+        "schema": _TEXT,
+    },
     "Traceparent": {
         "name": "traceparent",
         "in": "header",
@@ -82,6 +98,7 @@ HEADERS: Json = {
     "ETag": {"description": "For If-Match and If-None-Match.", "schema": {"type": "string", "pattern": '^".+"$'}},
     "Location": {"description": "Where it is to be seen.", "schema": {"type": "string", "pattern": "^/v[0-9]+/"}},
     "RetryAfter": {"description": "Come again after so many seconds.", "schema": _SECONDS},
+    "PreferenceApplied": {"description": "Where the client preferred it so.", "schema": {"const": "respond-async"}},
     "Link": {"description": "The next page (RFC 8288).", "schema": _TEXT},
     "Warning": {"description": "What is shown is older than Min-Position.", "schema": _TEXT},
     "Traceparent": {"description": "The trace that this request belongs to.", "required": True, "schema": _TEXT},
@@ -91,11 +108,11 @@ HEADERS: Json = {
 _SAID = {
     400: "It makes no sense: no JSON where JSON is needed, or a client that went away.",
     401: "A token is needed, and this is none.",
-    403: "The token's role or subject does not allow it.",
+    403: "The token's role or subject does not allow it, or the signature is not good.",
     404: "There is no such thing, or none that one may know of.",
     408: "The body did not come in time.",
     409: "How things stand forbids it, or the same key is being worked on.",
-    410: "It was erased.",
+    410: "It was erased, or is too long ago.",
     412: "It has another version than If-Match says.",
     413: "The body is too large.",
     422: "It is malformed, or breaks a rule; `field` names the culprit.",
@@ -107,8 +124,9 @@ _OF_KIND: Mapping[Kind, tuple[int, ...]] = {
     "health": (503,),
     "write": (*_ALWAYS, 404, 409, 410, 412, 422, 503),
     "query": (*_ALWAYS, 404, 410, 422, 503),
-    "view": (*_ALWAYS, 404, 422, 503),
+    "view": (*_ALWAYS, 404, 410, 422, 503),
     "request": (*_ALWAYS, 404, 409, 422, 503),
+    "webhook": (400, 403, 408, 413, 422, 503),
 }
 _WITH_BODY = (400, 408, 413, 422)
 _METHODS = ("get", "put", "post", "patch", "delete")
@@ -139,10 +157,12 @@ def kinds_of(app: Litestar) -> dict[tuple[str, str], Kind]:
 
 
 def _kind(handler: HTTPRouteHandler, method: str) -> Kind:
+    kind: Kind | None = handler.opt.get(KIND)
+    if kind is not None:
+        return kind
     if handler.opt.get(PUBLIC):
         return "health"
-    kind: Kind | None = handler.opt.get(KIND)
-    return kind or ("query" if method == "GET" else "write")
+    return "query" if method == "GET" else "write"
 
 
 def whole(described: Json, kinds: Mapping[tuple[str, str], Kind]) -> Json:
@@ -167,10 +187,12 @@ def _complete(operation: Json, method: str, kind: Kind, has_ids: bool) -> None:
     for status, answer in operation["responses"].items():
         maybe_unchanged |= _well(answer, int(status), kind)
     parameters = operation.setdefault("parameters", [])
-    if kind == "health":
+    if kind in ("health", "webhook"):
         operation["security"] = []
+    if kind == "webhook":
+        parameters += _refs("parameters", ("Signature", "Traceparent"))
     elif kind == "write":
-        parameters += _refs("parameters", ("IdempotencyKey", "IfMatch", "Traceparent"))
+        parameters += _refs("parameters", ("IdempotencyKey", "IfMatch", "PreferAsync", "Traceparent"))
     elif kind == "query":
         parameters += _refs("parameters", ("MinPosition", "PreferWait", "Traceparent"))
     wrong = set(_OF_KIND[kind])
@@ -187,8 +209,9 @@ def _complete(operation: Json, method: str, kind: Kind, has_ids: bool) -> None:
         }
     if kind == "write":
         operation["responses"]["202"] = {
-            "description": "It is not known yet whether this was written: `Location` says later.",
-            "headers": _headers(("Location", "RetryAfter", "Traceparent")),
+            "description": "It waits in the queue, as preferred, or it is not known yet whether it was written:"
+            " `Location` says later.",
+            "headers": _headers(("Location", "RetryAfter", "PreferenceApplied", "Traceparent")),
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/CommandStatus"}}},
         }
     for status in sorted(wrong):
@@ -250,7 +273,12 @@ def _problem_details() -> Json:
     }
 
 
-_WIRE = {"RetryAfter": "Retry-After", "Authenticate": "WWW-Authenticate", "Traceparent": "traceparent"}
+_WIRE = {
+    "RetryAfter": "Retry-After",
+    "PreferenceApplied": "Preference-Applied",
+    "Authenticate": "WWW-Authenticate",
+    "Traceparent": "traceparent",
+}
 
 
 def _headers(names: Iterable[str]) -> Json:

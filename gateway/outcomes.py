@@ -1,6 +1,10 @@
-"""What became of a command whose outcome was unknown when its request had to be answered.
+"""What became of a command whose outcome was unknown when its request was answered.
 
-Nothing is kept for it: `/v1/commands/{id}` names all that is needed, sealed with who asked. Three answers:
+Nothing is kept here for it: `/v1/commands/{id}` names all that is needed, sealed with who asked. A queued command's
+outcome is where its place in the queue says (`bus/queue.py`). What the log says comes first: a command that was refused
+by a worker which then died, and not by its successor, is done.
+
+Of a command that no engine answered in time the log alone can say what became. Three answers:
 
 - done: a commit in the log bears its id. Found by the index of commits, in any process and at any later time.
 - rejected: it was definitely not written, and will not be. An engine begins no command after its deadline, and one
@@ -22,12 +26,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
 
 from msgspec import Struct
 
 from bus.log import Log
+from bus.queue import CommandQueue, Done, GivenUp, Place, Rejected
 from bus.sender import COMMAND_TIMEOUT_S
+from gateway.answers import CommandStatus
+from gateway.problems import Problem, details_of, refused
 from gateway.tokens import Tokens
 from projections.commit_index import commit_index
 from projections.feed import Decoder
@@ -36,8 +42,10 @@ from projections.projection import Projection, Recorded
 
 CLOCKS_DIFFER_S = 5.0
 WAIT_S = 2.0
-ID_PATTERN = re.compile(r"([a-z_]{1,64})\.(\d{1,15})\.([0-9a-f-]{36})\.([0-9a-f]{32})\.([0-9a-f]{32})")
-"""Log, deadline in ms since the epoch, command, digest, seal."""
+ID_PATTERN = re.compile(
+    r"(?:queued\.(\d{1,18})\.(\d{1,4})\.)?([a-z_]{1,64})\.(\d{1,15})\.([0-9a-f-]{36})\.([0-9a-f]{32})\.([0-9a-f]{32})"
+)
+"""Of a queued one its place; log, deadline in ms since the epoch, command, digest, seal."""
 PLACES = {
     "orders": "/v1/orders/{}",
     "inventory": "/v1/stock/{}",
@@ -48,32 +56,14 @@ PLACES = {
 
 
 class Asked(Struct, frozen=True):
-    """A command that was sent: to which log, what it is known by, and when at the latest it was begun."""
+    """A command that was sent: to which log, what it is known by, and when at the latest it was begun; or where it was
+    put into the queue."""
 
     log: str
     deadline_ms: int
     command_id: str
     digest: str
-
-
-class CommandStatus(Struct, frozen=True, omit_defaults=True):
-    """`code` and `detail` are of the problem when it was rejected; `position` and `version` of what was done."""
-
-    id: str
-    status: Literal["pending", "done", "rejected"]
-    position: str = ""
-    version: int = 0
-    location: str = ""
-    code: str = ""
-    detail: str = ""
-
-
-class Undecided(Exception):
-    """Raised instead of an answer; answered 202 with where to ask."""
-
-    def __init__(self, id: str) -> None:
-        super().__init__(id)
-        self.id = id
+    place: Place | None = None
 
 
 def asked_now(log: str, command_id: str, digest: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Asked:
@@ -83,7 +73,8 @@ def asked_now(log: str, command_id: str, digest: str, timeout_s: float = COMMAND
 
 def sealed(asked: Asked, tokens: Tokens, subject: str) -> str:
     """The id by which who asked, and nobody else, may ask again."""
-    plain = f"{asked.log}.{asked.deadline_ms}.{asked.command_id}.{asked.digest}"
+    queued = f"queued.{asked.place}." if asked.place else ""
+    plain = f"{queued}{asked.log}.{asked.deadline_ms}.{asked.command_id}.{asked.digest}"
     return f"{plain}.{tokens.seal(subject, plain)}"
 
 
@@ -92,8 +83,9 @@ def opened(id: str, tokens: Tokens, subject: str) -> Asked | None:
     match = ID_PATTERN.fullmatch(id)
     if match is None:
         return None
-    asked = Asked(match[1], int(match[2]), match[3], match[4])
-    return asked if tokens.is_seal(match[5], subject, id.rpartition(".")[0]) else None
+    place = Place(int(match[1]), int(match[2])) if match[1] else None
+    asked = Asked(match[3], int(match[4]), match[5], match[6], place)
+    return asked if tokens.is_seal(match[7], subject, id.rpartition(".")[0]) else None
 
 
 class Outcomes:
@@ -105,22 +97,46 @@ class Outcomes:
         logs: Mapping[str, Log],
         decoders: Mapping[str, Decoder],
         reached: Callable[[Projection, int, float], Awaitable[bool]],
+        queue: CommandQueue,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._history = history
         self._logs = logs
         self._decoders = decoders
         self._reached = reached
+        self._queue = queue
         self._now = now
 
     async def of(self, id: str, asked: Asked) -> CommandStatus:
-        """Raises `LogUnreachable`, `ReadModelMissing`."""
+        """Raises `LogUnreachable`, `ReadModelMissing`, `QueueUnreachable`, `Problem` 410."""
+        if asked.place is not None:
+            return await self._of_queued(id, asked, asked.place)
         found = await self._history.of_command(asked.log, asked.command_id)
         if not found:
             if not await self._closed(asked):
                 return CommandStatus(id, "pending", detail="it may still be written")
             found = await self._history.of_command(asked.log, asked.command_id)
         return _told(id, asked, found)
+
+    async def _of_queued(self, id: str, asked: Asked, place: Place) -> CommandStatus:
+        outcome = await self._queue.outcome(place)
+        waits = outcome is None and await self._queue.waits(place)
+        if outcome is None and not waits:
+            outcome = await self._queue.outcome(place)  # Told before it left the queue.
+        if isinstance(outcome, Done):
+            position = f"{asked.log}={outcome.position}" if outcome.position else ""
+            return CommandStatus(id, "done", position, outcome.version, outcome.location)
+        if found := await self._history.of_command(asked.log, asked.command_id):
+            return _told(id, asked, found)
+        match outcome:
+            case Rejected(code, detail, field):
+                return _rejected(id, code, detail, field)
+            case GivenUp(error):
+                detail = f"it failed again and again and is parked ({error}): `tally redrive` has it tried anew"
+                return CommandStatus(id, "pending", detail=detail)
+            case None if waits:
+                return CommandStatus(id, "pending", detail="it waits in the queue")
+        raise Problem(410, "outcome_forgotten", "it was not written, or changed nothing; that is kept for some days")
 
     async def _closed(self, asked: Asked) -> bool:
         """Whether the index shows all blocks that could hold it, and no other may come."""
@@ -138,10 +154,13 @@ class Outcomes:
 
 def _told(id: str, asked: Asked, found: list[Recorded]) -> CommandStatus:
     if not found:
-        return CommandStatus(id, "rejected", code="not_written", detail="it was not written, and will not be")
+        return _rejected(id, "not_written", "it was not written, and will not be")
     first = found[0]
     if first.commit.digest and first.commit.digest != asked.digest:  # An outbox keeps it to itself.
-        detail = "the same key was used with another body before"
-        return CommandStatus(id, "rejected", code="id_reused", detail=detail)
-    location = PLACES[asked.log].format(first.commit.correlation)
+        return _rejected(id, "id_reused", "the same key was used with another body before")
+    location = PLACES[asked.log].format(first.commit.correlation) if asked.log in PLACES else ""
     return CommandStatus(id, "done", f"{asked.log}={first.sequence}", first.commit.version, location)
+
+
+def _rejected(id: str, code: str, detail: str, field: str = "") -> CommandStatus:
+    return CommandStatus(id, "rejected", problem=details_of(refused(code, detail, field)))

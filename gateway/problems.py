@@ -12,10 +12,10 @@ import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
-from msgspec import Struct
 
 from bus.log import LogDamaged, LogUnreachable
-from gateway.outcomes import CommandStatus, Undecided
+from bus.queue import QueueUnreachable
+from gateway.answers import Accepted, ProblemDetails
 from gateway.tokens import Principal
 from projections.reader import ReadModelMissing
 
@@ -51,18 +51,6 @@ STATUS: Final[dict[str, int]] = {
 CONFLICT = 409
 
 
-class ProblemDetails(Struct, frozen=True, omit_defaults=True):
-    """`field` is a JSON pointer into the body, or `header:NAME`, `query:NAME`, `path:NAME`."""
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str = ""
-    field: str = ""
-    trace_id: str = ""
-
-
 class Problem(Exception):
     """Raised by routes; answered as problem+json."""
 
@@ -89,13 +77,15 @@ def refused(code: str, detail: str, field: str = "") -> Problem:
 
 def handle(request: AnyRequest, error: Exception) -> Response[bytes]:
     """The one exception handler."""
-    if isinstance(error, Undecided):
-        return accepted(error.id)
+    if isinstance(error, Accepted):
+        return accepted(error)
     match error:
         case Problem():
             problem = error
         case ReadModelMissing():
             problem = unavailable("read_model_missing", str(error))
+        case QueueUnreachable():
+            problem = unavailable("unavailable", "the queue of commands cannot be reached")
         case LogUnreachable():
             problem = unavailable("unavailable", "the log cannot be reached")
         case LogDamaged():
@@ -112,16 +102,17 @@ def handle(request: AnyRequest, error: Exception) -> Response[bytes]:
     return respond(problem, str(request.scope["state"].get("trace_id", "")))
 
 
-def accepted(id: str) -> Response[bytes]:
-    """It is not known yet whether a command was written: where to ask."""
-    detail = "whether this was written is not known yet; under its Idempotency-Key it may also be repeated"
-    headers = {"Location": f"/v1/commands/{id}", "Retry-After": "1"}
-    content = msgspec.json.encode(CommandStatus(id, "pending", detail=detail))
+def accepted(what: Accepted) -> Response[bytes]:
+    """Where to ask what became of a command."""
+    headers = {"Location": f"/v1/commands/{what.status.id}", "Retry-After": "1"}
+    if what.applied:
+        headers["Preference-Applied"] = "respond-async"
+    content = msgspec.json.encode(what.status)
     return Response(content, status_code=202, media_type="application/json", headers=headers)
 
 
-def respond(problem: Problem, trace_id: str) -> Response[bytes]:
-    details = ProblemDetails(
+def details_of(problem: Problem, trace_id: str = "") -> ProblemDetails:
+    return ProblemDetails(
         type=f"urn:tallystream:problem:{problem.code}",
         title=problem.code.replace("_", " ").capitalize(),
         status=problem.status,
@@ -130,11 +121,14 @@ def respond(problem: Problem, trace_id: str) -> Response[bytes]:
         field=problem.field,
         trace_id=trace_id,
     )
+
+
+def respond(problem: Problem, trace_id: str) -> Response[bytes]:
     headers = dict(problem.headers)
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(
-        msgspec.json.encode(details),
+        msgspec.json.encode(details_of(problem, trace_id)),
         status_code=problem.status,
         media_type="application/problem+json",
         headers=headers,

@@ -11,7 +11,7 @@ from bus.presence import Owned, Worker
 
 
 class Service(Struct, frozen=True):
-    """One process. `parts`: commands, projections, processes, or gateway."""
+    """One process. `parts`: commands, projections, processes, customers, queue, or gateway."""
 
     id: str
     host: str

@@ -159,7 +159,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
     children: list[Child] = []
     if not settings.nats_url:
         children.append(Child("broker", configure(broker), rank=0))
-    ranks = {"commands": 1, "customers": 1, "projections": 2, "processes": 2}
+    ranks = {"commands": 1, "customers": 1, "projections": 2, "processes": 2, "queue": 2}
     working = [
         *((part, part) for part in PARTS),
         *(("commands", f"commands-{n}") for n in range(2, settings.workers + 1)),

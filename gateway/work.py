@@ -1,4 +1,4 @@
-"""The workers: engines, projections, processes and effects, customers. All in one process, or a part in each."""
+"""The workers: engines, projections, processes and effects, customers, queue. All in one process, or a part in each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Literal, get_args
 
+from bus import queue_worker
 from bus.announcements import Announcer
 from bus.checkpoints import Checkpoints
 from bus.connection import Client, close, connect
@@ -16,6 +17,8 @@ from bus.control import Reply, serve
 from bus.jetstream import JetStreamLog
 from bus.presence import Announcing, Present, this_process
 from bus.processes import PING, follow, observe, relay
+from bus.queue import ensure_queue
+from bus.queue_worker import QueueWorker
 from bus.reactor import Reactor
 from bus.work_queue import WorkQueue
 from domains.customers.customer import customers
@@ -29,7 +32,7 @@ from gateway.state_stored import run_state_stored
 from projections.mending import DISCARD, PARKED, REDRIVE, Mending
 from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
 
-Part = Literal["commands", "projections", "processes", "customers"]
+Part = Literal["commands", "projections", "processes", "customers", "queue"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,8 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
                         running.append(asyncio.create_task(run_projections(client, logs, settings)))
                     case "processes":
                         running.append(asyncio.create_task(run_processes(client, logs, settings)))
+                    case "queue":
+                        running.append(asyncio.create_task(run_queue(client, logs, settings)))
                     case "customers":
                         serving = run_state_stored(client, customers, logs["customers"], settings, announcing)
                         running.append(asyncio.create_task(serving))
@@ -142,6 +147,21 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
             for reactor in reactors:
                 await reactor.save()
             await checkpoints.close()
+
+
+async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
+    """Handle queued commands, until cancelled. A part of its own: a burst must not wait for what its first commands
+    lead to."""
+    await ensure_queue(client, settings.replicas)
+    present = Present(client)
+    await present.start()
+    sender = compose.sender(client, logs, present)
+    queue = QueueWorker(client, sender, {each.name: each.commands for each in compose.LOGS})
+    await serve(client, queue_worker.PARKED, queue.parked)
+    await serve(client, queue_worker.REDRIVE, queue.redrive)
+    await serve(client, queue_worker.DISCARD, queue.discard)
+    await serve(client, queue_worker.PING, _pong)
+    await queue.run()
 
 
 def _reason(error: Exception) -> str:

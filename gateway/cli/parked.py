@@ -1,24 +1,31 @@
-"""`tally parked`, `redrive` and `discard`: what read models could not handle, and what becomes of it."""
+"""`tally parked`, `redrive` and `discard`: what read models could not handle, commands that were given up, and what
+becomes of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import click
 import msgspec
 from rich.table import Table
 
 from bus.connection import Client, close, connect
-from bus.control import ask
+from gateway import parked as mend
 from gateway.cli.tables import show
+from gateway.parked import NotMended
 from gateway.settings import Settings, from_environment
 from gateway.up import system
-from projections.mending import DISCARD, PARKED, REDRIVE, Parked, ParkedKeys
+from projections.mending import Parked, ParkedKeys
 from projections.parking import Redriven
 
-_read_model = click.option("--in", "read_model", default="", help="Only in this read model.")
+Result = TypeVar("Result")
+
+_read_model = click.option(
+    "--in", "read_model", default="", help="Only in this read model; `commands` are those given up."
+)
 _as_json = click.option("--json", "as_json", is_flag=True)
 
 
@@ -57,8 +64,11 @@ def redrive(key: str, read_model: str, dry_run: bool, as_json: bool) -> None:
 
 async def _redrive(settings: Settings, key: str, read_model: str, dry_run: bool) -> dict[str, Redriven]:
     async with _connected(settings) as client:
-        found = await _parked_under(client, key, read_model)
-        return {one.read_model: await _redriven(client, one, dry_run=dry_run) for one in found}
+        outcomes: dict[str, Redriven] = {}
+        for one in await _parked_under(client, key, read_model):
+            before, now = outcomes.get(one.read_model, Redriven(0, 0)), await _redriven(client, one, dry_run=dry_run)
+            outcomes[one.read_model] = Redriven(before.redriven + now.redriven, now.left, now.error)
+        return outcomes
 
 
 @click.command()
@@ -78,10 +88,9 @@ async def _discard(settings: Settings, key: str, read_model: str, reason: str) -
         if len(found) > 1:
             names = ", ".join(one.read_model for one in found)
             raise click.UsageError(f"{key} is parked in {names}: say --in which of them")
-        place = {"sequence": str(found[0].sequence), "offset": str(found[0].offset)}
-        outcome = await _asked(client, DISCARD, id=found[0].id, reason=reason, **place)
-        first = msgspec.json.decode(outcome, type=Redriven)
-        return {found[0].read_model: await _redriven(client, found[0], first)}
+        one = found[0]
+        first = await _done(mend.discard(client, one.id, one.sequence, one.offset, reason))
+        return {one.read_model: await _redriven(client, one, first)}
 
 
 async def _redriven(client: Client, one: Parked, so_far: Redriven | None = None, *, dry_run: bool = False) -> Redriven:
@@ -89,8 +98,7 @@ async def _redriven(client: Client, one: Parked, so_far: Redriven | None = None,
     of the first part only."""
     total = so_far or Redriven(0, one.commits)
     while total.left and not total.error:
-        answer = await _asked(client, REDRIVE, id=one.id, dry_run="yes" if dry_run else "no")
-        part = msgspec.json.decode(answer, type=Redriven)
+        part = await _done(mend.redrive(client, one.id, dry_run=dry_run))
         total = Redriven(total.redriven + part.redriven, part.left, part.error)
         if dry_run:
             break
@@ -108,7 +116,7 @@ def _tell(key: str, outcomes: dict[str, Redriven], as_json: bool, done: str) -> 
 
 
 async def _listed(client: Client, key: str) -> ParkedKeys:
-    return msgspec.json.decode(await _asked(client, PARKED, **({"key": key} if key else {})), type=ParkedKeys)
+    return await _done(mend.parked(client, key))
 
 
 async def _parked_under(client: Client, key: str, read_model: str) -> list[Parked]:
@@ -119,11 +127,11 @@ async def _parked_under(client: Client, key: str, read_model: str) -> list[Parke
     return of_model
 
 
-async def _asked(client: Client, verb: str, **parameters: str) -> str:
-    reply = await ask(client, verb, **parameters)
-    if reply.code:
-        raise click.ClickException(f"{reply.detail} ({reply.code})")
-    return reply.detail
+async def _done(doing: Awaitable[Result]) -> Result:
+    try:
+        return await doing
+    except NotMended as error:
+        raise click.ClickException(str(error)) from error
 
 
 @asynccontextmanager

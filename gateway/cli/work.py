@@ -16,6 +16,6 @@ from gateway.work import work as run_worker
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help="Default: all of them.")
 @settings_with_flags
 def work(settings: Settings, parts: tuple[Part, ...]) -> None:
-    """Run workers: command engines, projections, processes and effects, and the customers service."""
+    """Run workers: command engines, projections, processes and effects, the customers service, the queue."""
     log_to_stderr(settings)
     uvloop.run(run_worker(settings, parts or PARTS))

@@ -1,4 +1,4 @@
-"""Commands whose outcome was not known in time: what became of them."""
+"""Commands that were answered before they were done, or before that was known: what became of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 from litestar import Response, get
 from litestar.params import Parameter
 
+from gateway.answers import CommandStatus
 from gateway.gate import AnyRequest, gate_of
 from gateway.openapi import VIEW
-from gateway.outcomes import CommandStatus, opened
+from gateway.outcomes import opened
 from gateway.problems import Problem
 
 SealedId = Annotated[str, Parameter(max_length=512, description="From the `Location` of a 202.")]
@@ -25,7 +26,8 @@ async def get_command(request: AnyRequest, command_id: SealedId) -> Response[Com
     status = await gate.outcomes.of(command_id, asked)
     headers = {}
     if status.status == "done":
-        headers = {"Location": status.location, "Position": status.position, "ETag": f'"{status.version}"'}
+        given = {"Location": status.location, "Position": status.position, "ETag": f'"{status.version}"'}
+        headers = {name: value for name, value in given.items() if value}
     elif status.status == "pending":
         headers = {"Retry-After": "1"}
     return Response(status, headers=headers)

@@ -52,7 +52,9 @@ async def save_customer(request: AnyRequest, customer_id: PathId, data: Customer
     _may_see(request, customer_id)
     command = SaveCustomer(customer_id, data.name, data.email, data.phone, data.address)
     gate = gate_of(request)
-    written = await gate.execute(request, gate.key(request), command, correlation=customer_id)
+    written = await gate.execute(
+        request, gate.key(request), command, correlation=customer_id, location=f"/v1/customers/{customer_id}"
+    )
     saved = Customer(customer_id, data.name, data.email, data.phone, data.address, written.version)
     status = 201 if written.version == 1 and written.events is not None else 200
     headers = {**written.headers, "Location": f"/v1/customers/{customer_id}"}
@@ -84,7 +86,13 @@ async def erase_customer(request: AnyRequest, customer_id: PathId) -> Response[N
     """Forget who the customer is, for good; orders keep its id and go on. 204, again and again."""
     _may_see(request, customer_id)
     gate = gate_of(request)
-    written = await gate.execute(request, gate.key(request), EraseCustomer(customer_id), correlation=customer_id)
+    written = await gate.execute(
+        request,
+        gate.key(request),
+        EraseCustomer(customer_id),
+        correlation=customer_id,
+        location=f"/v1/customers/{customer_id}",
+    )
     return Response(None, status_code=204, headers=written.headers)
 
 

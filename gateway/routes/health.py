@@ -11,6 +11,7 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from bus import queue_worker
 from bus.control import ask
 from bus.processes import PING
 from gateway.gate import AnyRequest, gate_of
@@ -90,6 +91,8 @@ async def readyz(request: AnyRequest) -> Ready:
             warnings.append(f"the read model {name} has {standing.parked_keys} keys parked: `tally parked` shows them")
     if (await ask(state.client, PING)).code:
         reasons.append("nobody runs the processes")
+    if (await ask(state.client, queue_worker.PING)).code:
+        reasons.append("nobody handles the queue of commands")
     if reasons:
         raise Problem(503, "not_ready", "; ".join(reasons), headers={"Retry-After": "1"})
     return Ready("ready", tuple(warnings))

@@ -15,7 +15,7 @@ from domains.kernel import LINES_MAX, Currency, Id, Quantity, Reason
 from domains.orders.messages import CancelOrder, OrderCancelled, OrderLine, OrderPlaced, PlaceOrder
 from gateway.bodies import JsonBody
 from gateway.direct import DIRECT
-from gateway.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, uuid7
+from gateway.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, responds_async, uuid7
 from gateway.orders import Order, moment_of, order_as_of, order_commits, order_of
 from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.problems import Problem
@@ -91,6 +91,8 @@ async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[Pla
         key = gate.key(request)
         order_id = key.id if header(request, b"idempotency-key") is not None else uuid7()
     lines, trouble = await _priced(gate, data)
+    if trouble is not None and responds_async(request):
+        raise trouble  # Nobody would tell later why there were no lines.
     command = PlaceOrder(
         order_id=order_id,
         customer_id=data.customer_id,
@@ -100,7 +102,7 @@ async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[Pla
         workflow=data.workflow,
     )
     try:
-        written = await gate.execute(request, key, command, correlation=order_id)
+        written = await gate.execute(request, key, command, correlation=order_id, location=f"/v1/orders/{order_id}")
     except Problem as problem:
         raise trouble if trouble is not None and problem.code == "order_has_no_lines" else problem from None
     (placed,) = _decode_placed(written.events or b"[]")
@@ -181,7 +183,13 @@ async def cancel_order(request: AnyRequest, order_id: PathId, data: Cancellation
     gate = gate_of(request)
     if not request.user.may("staff"):
         await visible_order(request, order_id)
-    written = await gate.execute(request, gate.key(request), CancelOrder(order_id, data.reason), correlation=order_id)
+    written = await gate.execute(
+        request,
+        gate.key(request),
+        CancelOrder(order_id, data.reason),
+        correlation=order_id,
+        location=f"/v1/orders/{order_id}",
+    )
     if written.events is not None:
         (cancelled,) = _decode_cancelled(written.events)
         reason = cancelled.reason

@@ -1,21 +1,24 @@
-"""Parked keys: what read models could not handle, for whoever looks after it."""
+"""What is parked: keys that read models could not handle, commands that were given up."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
 
-import msgspec
 from litestar import Response, get, post
 from msgspec import Meta, Struct
 
-from bus.control import ask
+from gateway import parked
 from gateway.bodies import JsonBody
 from gateway.gate import AnyRequest, PathId
 from gateway.openapi import REQUEST, VIEW
+from gateway.parked import NotMended
 from gateway.problems import refused, unavailable
 from gateway.security import requires
-from projections.mending import DISCARD, PARKED, REASON_CHARS_MAX, REDRIVE, ParkedKeys
+from projections.mending import REASON_CHARS_MAX, ParkedKeys
 from projections.parking import Redriven
+
+Result = TypeVar("Result")
 
 
 class DiscardBody(Struct, frozen=True):
@@ -28,16 +31,16 @@ class DiscardBody(Struct, frozen=True):
 
 @get("/v1/parked", opt=requires("staff") | VIEW, tags=["projections"])
 async def list_parked(request: AnyRequest) -> ParkedKeys:
-    """Every parked key, each read model's longest waiting first."""
-    return msgspec.json.decode(await _asked(request, PARKED), type=ParkedKeys)
+    """Every parked key, each read model's longest waiting first; then every queued command that was given up, as a key
+    of a read model called `commands`."""
+    return await _mended(parked.parked(request.app.state.client))
 
 
 @post("/v1/parked/{id:str}/redrive", status_code=200, opt=requires("admin") | REQUEST, tags=["projections"])
 async def redrive_parked(request: AnyRequest, id: PathId, dry_run: bool = False) -> Redriven:
     """Deal again with what waits for a key, in order, up to the first that fails again; of a long queue the first part.
-    With `dry_run` nothing is changed."""
-    detail = await _asked(request, REDRIVE, id=id, dry_run="yes" if dry_run else "no")
-    return msgspec.json.decode(detail, type=Redriven)
+    With `dry_run` nothing is changed. A command is put into the queue again."""
+    return await _mended(parked.redrive(request.app.state.client, id, dry_run=dry_run))
 
 
 @post(
@@ -49,21 +52,22 @@ async def redrive_parked(request: AnyRequest, id: PathId, dry_run: bool = False)
     tags=["projections"],
 )
 async def discard_parked(request: AnyRequest, id: PathId, data: DiscardBody) -> Response[Redriven]:
-    """Give up the first commit that waits for a key, for ever, and deal with what is behind it."""
-    place = {"sequence": str(data.sequence), "offset": str(data.offset)}
-    detail = await _asked(request, DISCARD, id=id, reason=data.reason, **place)
-    return Response(msgspec.json.decode(detail, type=Redriven), status_code=200)
+    """Give up the first commit that waits for a key, for ever, and deal with what is behind it; reject a command."""
+    doing = parked.discard(request.app.state.client, id, data.sequence, data.offset, data.reason)
+    return Response(await _mended(doing), status_code=200)
 
 
-async def _asked(request: AnyRequest, verb: str, **parameters: str) -> str:
-    reply = await ask(request.app.state.client, verb, **parameters)
-    if reply.code in ("nobody_there", "no_answer"):
-        raise unavailable("unavailable", "nobody keeps the read models at the moment")
-    if reply.code == "not_done":
-        raise unavailable("unavailable", reply.detail)
-    if reply.code:
-        raise refused(reply.code, reply.detail)
-    return reply.detail
+async def _mended(doing: Awaitable[Result]) -> Result:
+    """Raises `Problem`."""
+    try:
+        return await doing
+    except NotMended as error:
+        if error.code in ("nobody_there", "no_answer"):
+            detail = "nobody keeps the read models and the queue at the moment"
+            raise unavailable("unavailable", detail) from error
+        if error.code == "not_done":
+            raise unavailable("unavailable", error.detail) from error
+        raise refused(error.code, error.detail) from error
 
 
 routes = [list_parked, redrive_parked, discard_parked]

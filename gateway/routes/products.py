@@ -61,7 +61,7 @@ async def define_product(request: AnyRequest, sku: PathId, data: ProductBody) ->
     """Define a product, or revise it. 201 when it is new, 200 when it was known; `If-Match` guards a revision."""
     command = DefineProduct(sku, data.name, data.category, data.price_cents, data.currency)
     gate = gate_of(request)
-    written = await gate.execute(request, gate.key(request), command, correlation=sku)
+    written = await gate.execute(request, gate.key(request), command, correlation=sku, location=f"/v1/products/{sku}")
     defined = DefinedProduct(sku, data.name, data.category, data.price_cents, data.currency, written.version)
     status = 201 if written.version == 1 and written.events is not None else 200
     headers = {**written.headers, "Location": f"/v1/products/{sku}"}

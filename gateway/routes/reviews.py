@@ -47,7 +47,9 @@ async def post_review(request: AnyRequest, sku: PathId, data: ReviewBody) -> Res
     gate = gate_of(request)
     order = await visible_order(request, data.order_id)
     command = PostReview(sku, order.customer_id, data.order_id, data.score, data.text)
-    written = await gate.execute(request, gate.key(request), command, correlation=data.order_id)
+    written = await gate.execute(
+        request, gate.key(request), command, correlation=data.order_id, location=f"/v1/products/{sku}/reviews"
+    )
     return Response(PostedReview(sku, data.order_id, data.score, data.text), status_code=201, headers=written.headers)
 
 

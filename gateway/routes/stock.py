@@ -41,7 +41,7 @@ async def receive_stock(request: AnyRequest, sku: PathId, data: ReceiptBody) -> 
     gate = gate_of(request)
     await _known(gate, sku)
     command = ReceiveStock(sku, data.receipt_id, data.quantity)
-    written = await gate.execute(request, gate.key(request), command, correlation=sku)
+    written = await gate.execute(request, gate.key(request), command, correlation=sku, location=f"/v1/stock/{sku}")
     return Response(Receipt(sku, data.receipt_id, data.quantity), status_code=201, headers=written.headers)
 
 
@@ -78,7 +78,8 @@ async def watch_stock(request: AnyRequest, sku: PathId, data: AlertBody) -> Resp
     there were enough. 0: nobody is told any more."""
     gate = gate_of(request)
     await _known(gate, sku)
-    written = await gate.execute(request, gate.key(request), WatchStock(sku, data.low_at), correlation=sku)
+    command = WatchStock(sku, data.low_at)
+    written = await gate.execute(request, gate.key(request), command, correlation=sku, location=f"/v1/stock/{sku}")
     return Response(Alert(sku, data.low_at), headers=written.headers)
 
 

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown
 from gateway.bodies import decode_body
 from gateway.gate import AnyRequest, gate_of, header
+from gateway.openapi import WEBHOOK
 from gateway.problems import Problem, refused, unavailable
 from gateway.provider import Nonsense, Operation, Undecided, meaning
 from gateway.webhooks import SIGNATURE, WebhookRefused, verify
@@ -26,7 +27,7 @@ class Message(Struct, frozen=True):
     operation: Operation
 
 
-@post("/v1/webhooks/payments", exclude_from_auth=True, status_code=204, tags=["payments"])
+@post("/v1/webhooks/payments", exclude_from_auth=True, status_code=204, opt=WEBHOOK, tags=["payments"])
 async def payment_webhook(request: AnyRequest) -> Response[None]:
     """The payment provider tells what became of a charge or a refund. 204 once that is on disk, or was before; 403
     without a fresh signature; a 503 asks for the message again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 PATIENCE_S = 10.0
 """After this long what a test waits for will not come."""
@@ -18,6 +18,14 @@ async def until(condition: Callable[[], object], what: str = "what the test wait
         assert time.monotonic() < deadline, f"{what} did not come"
         turns += 1
         await asyncio.sleep(0 if turns < 100 else 0.002)  # Conditions here are of any kind.
+
+
+async def until_told(condition: Callable[[], Awaitable[object]], what: str = "what the test waits for") -> None:
+    """The same of a condition that has to be asked for, again and again."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not await condition():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        await asyncio.sleep(0.005)  # Nobody tells when it comes true.
 
 
 async def turns(count: int = 50) -> None:

@@ -12,7 +12,9 @@ import msgspec
 import pytest
 
 from bus.blocks import GENESIS, EncodedCommit, hash_of, seal
+from bus.connection import Client
 from bus.log import Appended, MemoryLog
+from bus.queue import CommandQueue
 from gateway import compose
 from gateway.outcomes import CLOCKS_DIFFER_S, Asked, Outcomes, asked_now, opened, sealed
 from gateway.tokens import Tokens
@@ -54,7 +56,12 @@ class Case:
             return self.index_is_up
 
         self.outcomes = Outcomes(
-            Shown(self.log), {"orders": self.log}, compose.decoders(), reached, now=lambda: self.now
+            Shown(self.log),
+            {"orders": self.log},
+            compose.decoders(),
+            reached,
+            CommandQueue(Client()),
+            now=lambda: self.now,
         )
 
     async def write(self, id: str, at_s: float, digest: str = "a" * 32) -> None:
@@ -105,7 +112,7 @@ async def test_a_key_that_was_used_for_something_else_is_rejected() -> None:
     case = Case()
     await case.write(ASKED.command_id, DEADLINE_S - 1, digest="b" * 32)
     status = await case.outcomes.of("id", ASKED)
-    assert (status.status, status.code) == ("rejected", "id_reused")
+    assert (status.status, status.problem and status.problem.code) == ("rejected", "id_reused")
 
 
 async def test_a_command_whose_digest_stays_in_a_database_is_known_by_its_id() -> None:

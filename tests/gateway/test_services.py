@@ -31,7 +31,7 @@ def test_staff_see_every_process_and_the_owner_of_every_partition(staff: httpx.C
         answer = staff.get("/v1/services")
         assert answer.status_code == 200
         found: dict[str, list[dict[str, object]]] = answer.json()
-        return found if len(found["services"]) == 5 and all(each["owner"] for each in found["partitions"]) else None
+        return found if len(found["services"]) == 6 and all(each["owner"] for each in found["partitions"]) else None
 
     found = until(complete, "every process")
     assert sorted(part for each in found["services"] for part in each["parts"]) == [  # type: ignore[attr-defined]
@@ -40,6 +40,7 @@ def test_staff_see_every_process_and_the_owner_of_every_partition(staff: httpx.C
         "gateway",
         "processes",
         "projections",
+        "queue",
     ]
     (commands,) = (each for each in found["services"] if each["parts"] == ["commands"])
     assert [(each["domain"], each["partition"], each["state"]) for each in found["partitions"]] == [
