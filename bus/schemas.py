@@ -99,10 +99,15 @@ def _fields(struct: inspect.StructType) -> dict[str, Shape]:
 def _field(field: inspect.Field) -> Shape:
     shape = _shape(field.type)
     if field.default is not NODEFAULT:
-        return msgspec.structs.replace(shape, default=msgspec.to_builtins(field.default))
+        return msgspec.structs.replace(shape, default=_plain(field.default))
     if field.default_factory is not NODEFAULT:
-        return msgspec.structs.replace(shape, default=msgspec.to_builtins(field.default_factory()))
+        return msgspec.structs.replace(shape, default=_plain(field.default_factory()))
     return shape
+
+
+def _plain(default: object) -> object:
+    """As the register, read back, has it: a tuple comes back as a list."""
+    return msgspec.json.decode(msgspec.json.encode(default))
 
 
 def _shape(kind: inspect.Type) -> Shape:
