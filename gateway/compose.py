@@ -23,6 +23,7 @@ from domains.billing.policy import billing_policy
 from domains.catalogue.product import catalogue
 from domains.customers.customer import customers
 from domains.inventory.messages import StockRefused, StockReserved
+from domains.inventory.policy import inventory_policy
 from domains.inventory.stock import inventory
 from domains.kernel import Domain, Policy, StateStored
 from domains.loyalty.points import loyalty
@@ -33,14 +34,17 @@ from domains.orders.messages import OrderCancelled, OrderPlaced
 from domains.orders.order import orders
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.payments.payment import payments
-from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
+from domains.processes.checkout import checkout
+from domains.processes.messages import CheckoutAdvanced, CheckoutEvent, Observe
 from domains.reviews.policy import reviews_policy
 from domains.reviews.review import reviews
+from domains.shipping.messages import ShipmentCancelled, ShipmentDelivered, ShipmentPickedUp, ShipmentRefused
+from domains.shipping.shipment import shipping
 from gateway.effects.effects import Effects, Jobs
 from gateway.settings import Settings, SettingsError
 from projections import bought_together as bought_together_views
 from projections import customers as customer_views
-from projections import invoices, notices, order_detail, order_summary, processes, products, sales, stock
+from projections import invoices, notices, order_detail, order_summary, processes, products, sales, shipments, stock
 from projections import loyalty as loyalty_views
 from projections import payments as payment_views
 from projections import reviews as review_views
@@ -62,6 +66,7 @@ DOMAINS: tuple[AnyDomain, ...] = (  # type: ignore[assignment]  # Each is typed 
     inventory,
     orders,
     payments,
+    shipping,
     checkout,
     billing,
     reviews,
@@ -70,6 +75,7 @@ DOMAINS: tuple[AnyDomain, ...] = (  # type: ignore[assignment]  # Each is typed 
 )
 
 POLICIES: tuple[AnyPolicy, ...] = (  # type: ignore[assignment]  # As above.
+    inventory_policy,
     billing_policy,
     reviews_policy,
     loyalty_policy,
@@ -87,6 +93,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     order_summary.order_summary,
     order_detail.order_detail,
     payment_views.payments,
+    shipments.shipments,
     sales.sales,
     processes.processes,
     invoices.invoices,
@@ -102,6 +109,7 @@ PROJECTIONS: tuple[Projection, ...] = (
 
 DESTINATIONS: dict[str, CallPolicy] = {
     "provider": CallPolicy(timeout_s=10.0, try_timeout_s=10.0),  # A charge that is cut short is still made.
+    "carrier": CallPolicy(timeout_s=10.0, try_timeout_s=10.0),  # And so is a pickup.
     "customers": CallPolicy(
         timeout_s=2.0, try_timeout_s=1.0, retries=2, concurrency=256, breaker=BreakerPolicy(open_s=2.0)
     ),
@@ -135,6 +143,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         reports,
         reviews,
         services,
+        shipments,
         stock,
         webhooks,
     )
@@ -148,6 +157,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *order_lists.routes,
         *payments.routes,
         *webhooks.routes,
+        *shipments.routes,
         *invoices.routes,
         *reviews.routes,
         *loyalty.routes,
@@ -168,8 +178,9 @@ def effects() -> Sequence[Effects]:
     from gateway.effects.alerts import alert_effects
     from gateway.effects.mail import notice_effects
     from gateway.effects.payments import payment_effects
+    from gateway.effects.shipping import shipping_effects
 
-    return [payment_effects, notice_effects, alert_effects]
+    return [payment_effects, shipping_effects, notice_effects, alert_effects]
 
 
 def jobs() -> Sequence[Jobs]:
@@ -207,7 +218,7 @@ class Process:
 
 
 def _observe_checkout(event: object) -> tuple[str, Struct]:
-    assert isinstance(event, CheckoutInput)
+    assert isinstance(event, CheckoutEvent)
     return event.order_id, Observe(event.order_id, event)
 
 
@@ -223,10 +234,11 @@ PROCESSES: tuple[Process, ...] = (
             "orders": (OrderPlaced, OrderCancelled),
             "inventory": (StockReserved, StockRefused),
             "payments": (PaymentCaptured, PaymentDeclined),
+            "shipping": (ShipmentPickedUp, ShipmentRefused, ShipmentCancelled, ShipmentDelivered),
         },
         wrap=_observe_checkout,
         steps=_checkout_steps,
-        sends_to=("inventory", "orders", "payments"),
+        sends_to=("inventory", "orders", "payments", "shipping"),
     ),
 )
 

@@ -38,15 +38,17 @@ class Figures(Struct, frozen=True):
     """What the demo measured, times in milliseconds."""
 
     orders: int
-    paid: int
+    shipped: int
     cancelled: int
     out_of_stock: int
     declined: int
+    refused: int
     placed_per_s: float
     placed_p50_ms: float
     placed_p99_ms: float
     settled_s: float
     captured_cents: int
+    refunded_cents: int
     provider_cents: int
     rebuild_events: int
     rebuild_per_s: float
@@ -62,7 +64,7 @@ async def run(settings: Settings, orders: int, as_json: bool) -> int:
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tallystream-demo-") as folder:
         own = msgspec.structs.replace(settings, data_dir=Path(folder) / "data", http_port=0, nats_url="", replicas=1)
-        console.print("starting broker, workers, provider and gateway on fresh data")
+        console.print("starting broker, workers, provider, carrier and gateway on fresh data")
         try:
             async with started(own, console.print) as (_, where):
                 figures = await _drive(own, where, orders, console)
@@ -101,22 +103,24 @@ async def _drive(settings: Settings, where: Running, orders: int, console: Conso
         reasons = await _reasons(http, position)
         console.print(f"rebuilding {READ_MODEL} beside the live one")
         rebuilt = await _rebuild(http)
-        captured = await _captured(http)
-        ledger = (await http.get(f"{where.provider_url}/ledger")).json()
+        captured, ledger = await _books(http, where)
+        parcels = (await http.get(f"{where.carrier_url}/ledger")).json()["picked_up"]
     times_ms.sort()
-    if captured != ledger["captured_cents"]:
-        raise DemoFailed(f"captured {captured} cents, but the provider took {ledger['captured_cents']}")
+    if parcels != by_status.get("shipped", 0):
+        raise DemoFailed(f"{by_status.get('shipped', 0)} orders are shipped, but the carrier has {parcels} parcels")
     return Figures(
         orders=orders,
-        paid=by_status.get("paid", 0),
+        shipped=by_status.get("shipped", 0),
         cancelled=by_status.get("cancelled", 0),
         out_of_stock=reasons["out_of_stock"],
         declined=reasons["payment_declined"],
+        refused=reasons["shipment_refused"],
         placed_per_s=round(orders / placed_s, 1),
         placed_p50_ms=round(times_ms[len(times_ms) // 2], 2),
         placed_p99_ms=round(times_ms[len(times_ms) * 99 // 100], 2),
         settled_s=round(settled_s, 2),
         captured_cents=captured,
+        refunded_cents=ledger["refunded_cents"],
         provider_cents=ledger["captured_cents"],
         rebuild_events=rebuilt.events,
         rebuild_per_s=rebuilt.rate_per_s,
@@ -167,27 +171,30 @@ async def _place(http: httpx.AsyncClient, orders: int, placed: Callable[[], obje
 
 
 def _order(number: int, chance: random.Random) -> dict[str, object]:
-    """Most orders are plain; some want the scarce product, some cards are declined, some answers get lost."""
+    """Most orders are plain; some want the scarce product, some cards are declined, some answers get lost, and some
+    parcels nobody carries."""
     skus = chance.sample(range(PRODUCTS - 1), chance.randint(1, 3))
     if number % 50 == 0:
         skus.append(PRODUCTS - 1)
     token = "tok_declined" if number % 25 == 3 else "tok_lost_answer" if number % 40 == 5 else "tok_ok"
+    carrier = "ship_refused" if number % 100 == 7 else "ship_ok"
     return {
         "customer_id": f"customer-{number % 200}",
         "currency": "EUR",
         "payment_token": token,
+        "shipping_token": carrier,
         "lines": [{"sku": f"sku-{sku:03}", "quantity": chance.randint(1, 2)} for sku in skus],
     }
 
 
 async def _settled(http: httpx.AsyncClient, orders: int, told: Callable[[int], object]) -> dict[str, int]:
-    """Orders by status, once every one is paid or cancelled."""
+    """Orders by status, once every one is shipped or cancelled."""
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while True:
         answer = await http.get("/v1/reports/sales", params={"by": "status"})
         answer.raise_for_status()
         by_status = {row["key"]: int(row["orders"]) for row in answer.json()["rows"]}
-        done = by_status.get("paid", 0) + by_status.get("cancelled", 0)
+        done = by_status.get("shipped", 0) + by_status.get("cancelled", 0)
         told(done)
         if done == orders:
             return by_status
@@ -224,19 +231,36 @@ async def _rebuild(http: httpx.AsyncClient) -> RebuildProgress:
     raise DemoFailed(f"the rebuild was not done in {SETTLE_TIMEOUT_S:.0f} s")
 
 
-async def _captured(http: httpx.AsyncClient) -> int:
-    answer = await http.get("/v1/reports/sales", params={"by": "status"})
-    return sum(int(row["captured_cents"]) for row in answer.json()["rows"])
+async def _books(http: httpx.AsyncClient, where: Running) -> tuple[int, dict[str, int]]:
+    """What was captured, and the provider's ledger, once what is due was given back: captured is what was shipped and
+    what was refunded."""
+    rows = (await http.get("/v1/reports/sales", params={"by": "status"})).json()["rows"]
+    captured = sum(int(row["captured_cents"]) for row in rows)
+    kept = sum(int(row["captured_cents"]) for row in rows if row["key"] == "shipped")
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while True:
+        ledger: dict[str, int] = (await http.get(f"{where.provider_url}/ledger")).json()
+        if ledger["captured_cents"] == captured == kept + ledger["refunded_cents"]:
+            return captured, ledger
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"captured {captured} cents and kept {kept}, but the provider has {ledger}")
+        await asyncio.sleep(POLL_S)
 
 
 def _show(figures: Figures) -> None:
     table = Table(show_header=False, box=None)
     table.add_row("orders placed", f"{figures.orders:,}", "each on disk before its answer")
-    table.add_row("paid", f"{figures.paid:,}", "")
+    table.add_row("shipped", f"{figures.shipped:,}", "each picked up by the carrier")
     table.add_row(
-        "cancelled", f"{figures.cancelled:,}", f"{figures.out_of_stock} out of stock, {figures.declined} cards declined"
+        "cancelled",
+        f"{figures.cancelled:,}",
+        f"{figures.out_of_stock} out of stock, {figures.declined} cards declined, {figures.refused} not carried",
     )
-    table.add_row("money captured", f"{figures.captured_cents / 100:,.2f} EUR", "equal to the provider's ledger")
+    table.add_row(
+        "money captured",
+        f"{figures.captured_cents / 100:,.2f} EUR",
+        f"{figures.refunded_cents / 100:,.2f} of it given back, equal to the provider's ledger",
+    )
     table.add_row("placing", f"{figures.placed_per_s:,.0f}/s", f"{CLIENTS} HTTP clients")
     table.add_row("an answer", f"p50 {figures.placed_p50_ms} ms", f"p99 {figures.placed_p99_ms} ms")
     table.add_row("all settled", f"{figures.settled_s} s", "after the first was placed")

@@ -46,7 +46,7 @@ from projections.reader import Reader
 WAIT_S = 2.0
 WAIT_MAX_S = 30.0
 KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,128}")
-ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18})?"')
+ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18}){0,2}"')
 POSITION_PATTERN = re.compile(r"([a-z_]{1,64})=(\d{1,18})")
 WAITS_PATTERN = re.compile(r"wait=(\d{1,5}(?:\.\d{1,3})?)")
 POSITIONS_MAX = 16

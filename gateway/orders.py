@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -16,12 +17,13 @@ from projections.history import History, folded
 from projections.order_detail import LINES, ORDER, LineRow, OrderRow, order_detail
 from projections.payments import PAYMENT, PaymentRow, payments
 from projections.projection import Recorded
+from projections.shipments import SHIPMENT, ShipmentRow, shipments
 
 VERSION_PATTERN = re.compile(r"\d{1,18}")
 
 
 class Order(Struct, frozen=True):
-    """An order with its lines and its payment. `shipment` is null until shipping exists."""
+    """An order with its lines, its payment and its shipment."""
 
     order_id: str
     customer_id: str
@@ -35,7 +37,7 @@ class Order(Struct, frozen=True):
     workflow: str
     lines: list[LineRow]
     payment: PaymentRow | None
-    shipment: None
+    shipment: ShipmentRow | None
     reason: str | None
     placed_at: str
     reserved_at: str | None
@@ -46,46 +48,61 @@ class Order(Struct, frozen=True):
 
     @property
     def tag(self) -> str:
-        """What changes with every commit of the order or its payment: `<version>.<version of the payment>`."""
-        return f"{self.version}.{self.payment.version if self.payment else 0}"
+        """What changes with every commit that the page shows: `<version>.<of the payment>.<of the shipment>`."""
+        payment, shipment = (part.version if part else 0 for part in (self.payment, self.shipment))
+        return f"{self.version}.{payment}.{shipment}"
 
 
-def order_of(row: OrderRow, lines: list[LineRow], payment: PaymentRow | None) -> Order:
-    return Order(lines=lines, payment=payment, shipment=None, **msgspec.structs.asdict(row))
+class OrderCommits(NamedTuple):
+    """All commits that an order's page shows, by their log."""
+
+    orders: Sequence[Recorded]
+    payments: Sequence[Recorded]
+    shipping: Sequence[Recorded]
 
 
-async def order_commits(history: History, order_id: str) -> tuple[list[Recorded], list[Recorded]]:
-    """All commits of an order and of its payment. Raises as `History` does."""
-    orders, payments = await asyncio.gather(
-        history.of_aggregate("orders", order_id), history.of_aggregate("payments", order_id)
-    )
-    return orders, payments
+SHOWN_LOGS = OrderCommits._fields
 
 
-def order_after(commits: Sequence[Recorded], of_payment: Sequence[Recorded]) -> Order | None:
-    """The order that these commits of it and of its payment lead to; None before it was placed."""
-    if not commits:
+def order_of(row: OrderRow, lines: list[LineRow], payment: PaymentRow | None, shipment: ShipmentRow | None) -> Order:
+    return Order(lines=lines, payment=payment, shipment=shipment, **msgspec.structs.asdict(row))
+
+
+async def order_commits(history: History, order_id: str) -> OrderCommits:
+    """Of one order. Raises as `History` does."""
+    return OrderCommits(*await asyncio.gather(*(history.of_aggregate(log, order_id) for log in SHOWN_LOGS)))
+
+
+def order_after(commits: OrderCommits) -> Order | None:
+    """The order that these commits lead to; None before it was placed."""
+    if not commits.orders:
         return None
-    order_id = commits[0].commit.aggregate
-    with folded(order_detail, commits) as details, folded(payments, of_payment) as paid:
+    order_id = commits.orders[0].commit.aggregate
+    with (
+        folded(order_detail, commits.orders) as details,
+        folded(payments, commits.payments) as paid,
+        folded(shipments, commits.shipping) as shipped,
+    ):
         row = details.one(ORDER, order_id=order_id)
         if row is None:
             return None
-        return order_of(row, details.all(LINES, order_id=order_id), paid.one(PAYMENT, order_id=order_id))
+        lines = details.all(LINES, order_id=order_id)
+        return order_of(row, lines, paid.one(PAYMENT, order_id=order_id), shipped.one(SHIPMENT, order_id=order_id))
 
 
-def order_as_of(moment: int | datetime, commits: Sequence[Recorded], of_payment: Sequence[Recorded]) -> Order:
-    """The order at one of its versions, with its payment as it then was, or at a business time.
+def order_as_of(moment: int | datetime, all_commits: OrderCommits) -> Order:
+    """The order at one of its versions, with payment and shipment as they then were, or at a business time.
 
     Raises `Problem` 404 when there was no such version, or no order yet.
     """
+    commits = all_commits.orders
     if isinstance(moment, int):
         if not 1 <= moment <= len(commits):
             raise Problem(404, "version_unknown", f"the order has versions 1 to {len(commits)}", field="query:as_of")
         shown, at = list(commits[:moment]), commits[moment - 1].at
     else:
         shown, at = up_to(commits, moment), moment
-    order = order_after(shown, up_to(of_payment, at))
+    order = order_after(OrderCommits(shown, up_to(all_commits.payments, at), up_to(all_commits.shipping, at)))
     if order is None:
         raise Problem(404, "order_unknown", f"the order was not placed yet at {at:%Y-%m-%dT%H:%M:%S.%fZ}")
     return order

@@ -39,6 +39,8 @@ STATUS: Final[dict[str, int]] = {
     "customer_erased": 410,
     "erased_since": 410,
     "payment_unknown": 404,
+    "shipment_unknown": 404,
+    "process_unknown": 404,
     "projection_unknown": 404,
     "parked_unknown": 404,
     "version_conflict": 412,

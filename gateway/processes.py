@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Union
 
 import msgspec
 from msgspec import Struct
 
+from domains.processes.checkout import checkout, stage_of
 from projections.processes import PROCESSES, PROCESSES_OF_STATUS, PROCESSES_STUCK, STUCK_AFTER_S, ProcessRow
 from projections.projection import timestamp
 from projections.reader import Reader
@@ -17,19 +18,14 @@ from projections.reader import Reader
 ProcessStatus = Literal["running", "waiting", "compensating", "done", "failed", "stuck"]
 
 _decode_names = msgspec.json.Decoder(list[str]).decode
-
-
-class _State(Struct):
-    type: str
-
-
-_decode_state = msgspec.json.Decoder(_State).decode
+_decode_state = msgspec.json.Decoder(Union[checkout.states]).decode  # noqa: UP007  # Made at run time.
 
 
 class Process(Struct, frozen=True):
     """One instance of a process; a checkout has the id of its order. `status`: running, waiting (for the outside
     world), compensating, done, failed (it came to nothing, and nothing is held or owed), or stuck (under way, and
-    nothing happened for a minute). `event`: what it saw last, `commands`: what it had done about that."""
+    nothing happened for a minute). `state`: the step that is under way, or what it has come to; `event`: what it saw
+    last, `commands`: what it had done about that."""
 
     process_id: str
     process: str
@@ -61,7 +57,7 @@ def _process(row: ProcessRow) -> Process:
         process_id=row.process_id,
         process="checkout",
         status=row.status,
-        state=_decode_state(row.state).type,
+        state=stage_of(_decode_state(row.state)),
         event=row.event,
         commands=_decode_names(row.commands),
         version=row.version,

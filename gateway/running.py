@@ -30,6 +30,7 @@ class Running(Struct, frozen=True):
     nats_url: str
     http_url: str
     provider_url: str
+    carrier_url: str
     nats_system_url: str = ""
     smtp_url: str = ""
 

@@ -12,6 +12,7 @@ from gateway.settings import Settings
 
 GATEWAY = "gateway.app:served"
 PROVIDER = "gateway.sandbox.provider:served"
+CARRIER = "gateway.sandbox.carrier:served"
 WORKERS_KILL_TIMEOUT_S = 2
 
 

@@ -37,6 +37,7 @@ class Settings(Struct, frozen=True):
     gateways: int = 1
     jwt_secret: str = ""
     provider_url: str = ""
+    carrier_url: str = ""
     nats_system_url: str = ""
     unsafe: frozenset[str] = frozenset()
     """What the start-up check of the broker lets pass, see `bus/safety.py`."""
@@ -106,6 +107,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         gateways=number("TALLY_GATEWAYS", 1, 1, 64),
         jwt_secret=text("TALLY_JWT_SECRET", ""),
         provider_url=text("TALLY_PROVIDER_URL", ""),
+        carrier_url=text("TALLY_CARRIER_URL", ""),
         nats_system_url=text("TALLY_NATS_SYSTEM_URL", ""),
         unsafe=_unsafe(text("TALLY_UNSAFE", "")),
         partitions=_partitions(text("TALLY_PARTITIONS", "")),

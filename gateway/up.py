@@ -46,6 +46,7 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
             nats_url=settings.nats_url or broker.url,
             http_url=f"http://{_reachable(settings.http_host)}:{port}",
             provider_url=settings.provider_url or f"http://127.0.0.1:{free_port()}",
+            carrier_url=settings.carrier_url or f"http://127.0.0.1:{free_port()}",
             nats_system_url=settings.nats_system_url if settings.nats_url else broker.system_url,
             smtp_url=settings.smtp_url or f"smtp://127.0.0.1:{free_port()}",
         )
@@ -144,6 +145,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_SMTP_URL": where.smtp_url,
         "TALLY_MAIL_FROM": settings.mail_from,
         "TALLY_ALERTS_TO": ",".join(settings.alerts_to) or ("" if settings.smtp_url else SANDBOX_ADMIN),
+        "TALLY_CARRIER_URL": where.carrier_url,
         "TALLY_LOG_LEVEL": settings.log_level,
         "TALLY_HTTP_HOST": settings.http_host,
         "TALLY_HTTP_PORT": str(port),
@@ -165,12 +167,15 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         *(("commands", f"commands-{n}") for n in range(2, settings.workers + 1)),
     ]
     children += [Child(name, [*tally, "work", "--part", part], environment, rank=ranks[part]) for part, name in working]
-    if not settings.provider_url:
-        provider_port = where.provider_url.rpartition(":")[2]
-        children.append(Child("provider", [*tally, "provider", "--port", provider_port], environment, rank=2))
-    if not settings.smtp_url:
-        mail_port = where.smtp_url.rpartition(":")[2]
-        children.append(Child("mail", [*tally, "mail", "serve", "--port", mail_port], environment, rank=2))
+    sandbox = (
+        (["provider"], settings.provider_url, where.provider_url),
+        (["carrier"], settings.carrier_url, where.carrier_url),
+        (["mail", "serve"], settings.smtp_url, where.smtp_url),
+    )
+    for verb, own, url in sandbox:
+        if not own:
+            command = [*tally, *verb, "--port", url.rpartition(":")[2]]
+            children.append(Child(verb[0], command, environment, rank=2))
     serve = [*tally, "serve", "--workers", str(settings.gateways)]
     children.append(Child("gateway", serve, environment, rank=2))
     return children

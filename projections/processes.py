@@ -9,7 +9,8 @@ from typing import Union
 import msgspec
 from msgspec import Struct
 
-from domains.processes.checkout import Checkout, CheckoutAdvanced, Idle, checkout, status_of
+from domains.processes.checkout import Checkout, Idle, checkout, status_of
+from domains.processes.messages import CheckoutAdvanced
 from projections.commit_index import json_array
 from projections.projection import Projection, Recorded
 from projections.reader import Query

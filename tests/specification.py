@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from domains.kernel import Domain, Rejected
-from domains.processes.checkout import Checkout, CheckoutAdvanced, CheckoutInput, CheckoutStep, Observe
+from domains.processes.checkout import Checkout, CheckoutCommand
+from domains.processes.messages import CheckoutAdvanced, CheckoutEvent, CheckoutInput, CheckoutStep, Observe
 
 State = TypeVar("State")
 Command = TypeVar("Command")
@@ -85,18 +86,27 @@ def given(domain: Domain[State, Command, Event], *history: Event) -> Given[State
     return past
 
 
-class Process(Hosted[Checkout, Observe, CheckoutAdvanced]):
+def told(what: CheckoutInput) -> CheckoutCommand:
+    """How a checkout is told of it."""
+    return Observe(what.order_id, what) if isinstance(what, CheckoutEvent) else what
+
+
+class Process(Hosted[Checkout, CheckoutCommand, CheckoutAdvanced]):
     def saw(self, *inputs: CheckoutInput) -> Process:
         """It observed these, and acted on what it cared for."""
         for what in inputs:
-            self.handle(Observe(what.order_id, what))
+            self.handle(told(what))
         return self
 
     def when(self, what: CheckoutInput) -> Outcome[CheckoutStep]:
         """`then` names its steps, none of them where it only moves on; `then_ignored`: it does not even move."""
-        advanced = self.decide(Observe(what.order_id, what))
-        return Outcome(lambda: advanced[0].steps if advanced else None)
+
+        def came() -> tuple[CheckoutStep, ...] | None:
+            advanced = self.decide(told(what))
+            return advanced[0].steps if advanced else None
+
+        return Outcome(came)
 
 
-def process(domain: Domain[Checkout, Observe, CheckoutAdvanced]) -> Process:
+def process(domain: Domain[Checkout, CheckoutCommand, CheckoutAdvanced]) -> Process:
     return Process(domain)

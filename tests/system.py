@@ -117,7 +117,7 @@ class System:
         self.environment = environment_of(folder, **environment)
         self.output = folder.with_name(f"{folder.name}.output")
         self.process: subprocess.Popen[bytes] | None = None
-        self.running = Running(0, "", "", "")
+        self.running = Running(0, "", "", "", "")
         self._inside: Inside | None = None
 
     @property
@@ -185,6 +185,11 @@ class System:
         found: Json = httpx.get(f"{self.running.provider_url}/ledger", timeout=PATIENCE_S).json()
         return found
 
+    def parcels(self) -> Json:
+        """What the carrier believes."""
+        found: Json = httpx.get(f"{self.running.carrier_url}/ledger", timeout=PATIENCE_S).json()
+        return found
+
     def quiet(self) -> None:
         """Wait until nothing is under way any more: every reactor stands at the end of what it reads."""
         until(self._is_quiet, "quiet", every_s=0.1)
@@ -219,6 +224,7 @@ class Shop:
     def __init__(self, system: System) -> None:
         self.system = system
         self.http = httpx.Client(**system.options("admin", "tests"))
+        self._held: set[str] = set()
 
     def product(self, units: int = 0, price_cents: int = 1_000, category: str = "things", currency: str = "EUR") -> str:
         """A new product's SKU, with units on the shelf."""
@@ -226,15 +232,20 @@ class Shop:
         body = {"name": f"Product {sku}", "category": category, "price_cents": price_cents, "currency": currency}
         assert self.http.put(f"/v1/products/{sku}", json=body).status_code == 201
         if units:
-            receipt = {"receipt_id": unique("receipt"), "quantity": units}
-            assert self.http.post(f"/v1/stock/{sku}/receipts", json=receipt).status_code == 201
+            self.receive(sku, units)
         return sku
+
+    def receive(self, sku: str, units: int) -> None:
+        receipt = {"receipt_id": unique("receipt"), "quantity": units}
+        assert self.http.post(f"/v1/stock/{sku}/receipts", json=receipt).status_code == 201
 
     def place(self, sku: str, quantity: int = 1, **more: object) -> Json:
         """A placed order, as it was answered."""
         answer = self.http.post("/v1/orders", json=order_of(sku, quantity, **more))
         assert answer.status_code == 201, answer.text
         placed: Json = answer.json()
+        if more.get("shipping_token") == HELD["shipping_token"]:
+            self._held.add(placed["order_id"])
         return placed
 
     def order(self, order_id: str) -> Json:
@@ -244,10 +255,22 @@ class Shop:
         return found
 
     def settled(self, order_id: str) -> Json:
-        """The order once it is paid or cancelled, and its money is where it belongs: after all that is written now."""
+        """The order once it is shipped or cancelled, or paid where it was placed `HELD`, and its money and goods are
+        where they belong: after all that is written now."""
         headers = {"Min-Position": f"orders={self.system.inside.heads()['orders']}", "Prefer": "wait=30"}
         path = f"/v1/orders/{order_id}"
-        return until(lambda: _settled(self.http.get(path, headers=headers)), f"the end of order {order_id}")
+        held = order_id in self._held
+
+        def there() -> Json | None:
+            answer = self.http.get(path, headers=headers)
+            order: Json = answer.json() if answer.status_code == 200 else {}
+            return order if order and (_settled(order) or (held and _waits_for_the_carrier(order))) else None
+
+        return until(there, f"the end of order {order_id}")
+
+    def held(self, sku: str, quantity: int = 1, **more: object) -> Json:
+        """A settled order that may still be cancelled."""
+        return self.settled(self.place(sku, quantity, **HELD, **more)["order_id"])
 
     def stock(self, sku: str) -> tuple[int, int, int]:
         """On hand, reserved, available."""
@@ -264,6 +287,7 @@ class Shop:
             "orders",
             "reports/sales?by=status",
             "payments/nothing",
+            "shipments/nothing",
             "orders/nothing",
             "invoices/nothing",
             "loyalty/nothing",
@@ -277,13 +301,25 @@ class Shop:
         self.http.close()
 
 
-def _settled(answer: httpx.Response) -> Json | None:
-    if answer.status_code != 200:
-        return None
-    order: Json = answer.json()
-    payment = order["payment"]["status"] if order["payment"] else ""
-    done = payment == "captured" if order["status"] == "paid" else payment in ("", "declined", "refunded")
-    return order if order["status"] in ("paid", "cancelled") and done else None
+HELD: Json = {"shipping_token": "ship_later"}
+"""An order that is placed with this waits, paid, for a carrier that comes when it is told to."""
+
+
+def _parts(order: Json) -> tuple[str, str]:
+    payment, shipment = ((order[part] or {"status": ""})["status"] for part in ("payment", "shipment"))
+    return payment, shipment
+
+
+def _settled(order: Json) -> bool:
+    payment, shipment = _parts(order)
+    if order["status"] == "shipped":
+        return (payment, shipment) == ("captured", "picked_up")
+    given_back = payment in ("", "declined", "refunded") and shipment in ("", "refused", "cancelled")
+    return order["status"] == "cancelled" and given_back
+
+
+def _waits_for_the_carrier(order: Json) -> bool:
+    return order["status"] == "paid" and _parts(order) == ("captured", "scheduled")
 
 
 def order_of(sku: str, quantity: int = 1, **more: object) -> Json:

@@ -36,18 +36,21 @@ def test_the_session_works_as_it_stands_there(tmp_path: Path) -> None:
             check=True,
         )
     answers = [msgspec.json.decode(line) for line in ran.stdout.splitlines() if line.strip()]
-    product, receipt, placed, order, stock, paid, cancelled, refunded, report, first, timeline = answers
+    product, receipt, placed, order, stock, delivered, *answers = answers
+    second, paid, cancelled, refunded, report, first, timeline = answers
     assert product["version"] == 1
     assert receipt["quantity"] == 10
     assert (placed["status"], placed["total_cents"]) == ("placed", 2_500)
-    assert order["status"] == "paid"
-    assert (stock["on_hand"], stock["reserved"]) == (10, 2)
-    assert paid["captured_cents"] == 2_500
+    assert order["status"] == "shipped"
+    assert (stock["on_hand"], stock["reserved"]) == (8, 0)
+    assert (delivered["order_id"], delivered["status"]) == ("o-1", "delivered")
+    assert second["total_cents"] == 1_250
+    assert (paid["status"], paid["captured_cents"]) == ("captured", 1_250)
     assert cancelled["status"] == "cancelled"
     assert refunded["status"] == "refunded"
-    assert [(row["key"], row["orders"]) for row in report["rows"]] == [("cancelled", 1)]
+    assert [(row["key"], row["orders"]) for row in report["rows"]] == [("cancelled", 1), ("delivered", 1)]
     assert (first["status"], first["payment"]) == ("placed", None)
-    assert {item["domain"] for item in timeline["items"]} >= {"orders", "checkout", "inventory", "payments"}
+    assert {item["domain"] for item in timeline["items"]} >= {"orders", "checkout", "inventory", "shipping"}
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in ("default", "setup", "lock", "format")])

@@ -23,7 +23,17 @@ class OrderLine(Struct, frozen=True):
     freight_cents: Cents = 0
 
 
+class ShippedItem(Struct, frozen=True):
+    """Some units of one product, as they left the house."""
+
+    sku: Id
+    quantity: Quantity
+
+
 OrderLines = Annotated[tuple[OrderLine, ...], Meta(max_length=LINES_MAX)]
+
+
+ShippedItems = Annotated[tuple[ShippedItem, ...], Meta(max_length=LINES_MAX)]
 
 
 class PlaceOrder(Struct, frozen=True, tag=True):
@@ -33,6 +43,7 @@ class PlaceOrder(Struct, frozen=True, tag=True):
     lines: OrderLines
     payment_token: Id = "tok_ok"  # noqa: S105  # A test case's name.
     workflow: Workflow = "orchestrated"
+    shipping_token: Id = "ship_ok"  # noqa: S105  # A test case's name.
 
 
 class ConfirmReservation(Struct, frozen=True, tag=True):
@@ -45,7 +56,10 @@ class ConfirmPayment(Struct, frozen=True, tag=True):
 
 
 class ShipOrder(Struct, frozen=True, tag=True):
+    """The goods have left the house. Of a record of the past the items need not be told."""
+
     order_id: Id
+    items: ShippedItems = ()
 
 
 class DeliverOrder(Struct, frozen=True, tag=True):
@@ -57,7 +71,7 @@ class CancelOrder(Struct, frozen=True, tag=True):
     reason: Reason
 
 
-class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2"):
+class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2", omit_defaults=True):
     """The second version: `units` are those of all lines together."""
 
     order_id: str
@@ -70,6 +84,7 @@ class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2"):
     total_cents: int
     payment_token: str
     workflow: Workflow
+    shipping_token: str = "ship_ok"  # noqa: S105  # A test case's name.
 
 
 class OrderReserved(Struct, frozen=True, tag=True):
@@ -81,8 +96,11 @@ class OrderPaid(Struct, frozen=True, tag=True):
     captured_cents: int
 
 
-class OrderShipped(Struct, frozen=True, tag=True):
+class OrderShipped(Struct, frozen=True, tag=True, omit_defaults=True):
+    """`items` leave the stock by this; of a record of the past, whose stock has a record of its own, there are none."""
+
     order_id: str
+    items: tuple[ShippedItem, ...] = ()
 
 
 class OrderDelivered(Struct, frozen=True, tag=True):

@@ -62,8 +62,8 @@ def decide(order: Order, command: OrderCommand) -> list[OrderEvent]:
             return [OrderReserved(order_id)]
         case ConfirmPayment(order_id, captured_cents), Reserved():
             return [OrderPaid(order_id, captured_cents)]
-        case ShipOrder(order_id), Paid():
-            return [OrderShipped(order_id)]
+        case ShipOrder(order_id, items), Paid():
+            return [OrderShipped(order_id, items)]
         case DeliverOrder(order_id), Shipped():
             return [OrderDelivered(order_id)]
         case CancelOrder(order_id, reason), Placed() | Reserved() | Paid():
@@ -72,8 +72,8 @@ def decide(order: Order, command: OrderCommand) -> list[OrderEvent]:
             return []  # Already so: a repeat is not an error.
         case CancelOrder(), _:
             raise Rejected("order_already_shipped", f"order {command.order_id} has left the house")
-        case ((ConfirmReservation() | ConfirmPayment()), Cancelled()):
-            return []  # A cancellation overtook the checkout, which hears of it and gives stock and money back.
+        case ((ConfirmReservation() | ConfirmPayment() | ShipOrder()), Cancelled()):
+            return []  # A cancellation overtook the checkout, which hears of it and takes everything back.
         case ConfirmReservation(), _:
             return []
         case ConfirmPayment(), Paid() | Shipped() | Delivered():
@@ -83,7 +83,7 @@ def decide(order: Order, command: OrderCommand) -> list[OrderEvent]:
         case ShipOrder(), Shipped() | Delivered():
             return []
         case ShipOrder(), _:
-            raise Rejected("order_not_paid", f"order {command.order_id} is not paid, or was cancelled")
+            raise Rejected("order_not_paid", f"order {command.order_id} is not paid")
         case DeliverOrder(), Delivered():
             return []
         case DeliverOrder(), _:
@@ -136,6 +136,7 @@ def _placed(command: PlaceOrder) -> OrderPlaced:
         total_cents=items_cents + freight_cents,
         payment_token=command.payment_token,
         workflow=command.workflow,
+        shipping_token=command.shipping_token,
     )
 
 

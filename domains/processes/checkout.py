@@ -1,162 +1,200 @@
-"""The checkout, orchestrated: reserve the stock, take the money, and give both back when an order comes to nothing.
+"""The checkout, orchestrated: reserve the stock, take the money, have the goods picked up, and the way back from each.
 
-A decider over the events of orders, inventory and payments. Each event that moves a checkout on is recorded together
-with the commands that it caused, in one commit of the checkout's own log: inbox and outbox in one. Orders that are
-only recorded (see `Workflow`) are left alone.
+A decider over the events of orders, inventory, payments and shipping. What it does is the table `STEPS`, how a table is
+run is in `saga.py`. Each event that moves a checkout on is recorded together with the commands that it caused, in one
+commit of the checkout's own log: inbox and outbox in one. Orders that are only recorded (see `Workflow`) are left
+alone.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Literal, assert_never
+from typing import Literal
 
 from msgspec import Struct
 
-from domains.inventory.messages import ItemQuantity, ReleaseStock, ReserveStock, StockRefused, StockReserved
-from domains.kernel import Decider, Upcaster, hosted
-from domains.orders.messages import CancelOrder, ConfirmPayment, ConfirmReservation, OrderCancelled, OrderPlaced
-from domains.orders.upcasters import OrderPlacedV1, placed_from_v1
+from domains.inventory.messages import ReleaseStock, ReserveStock, StockRefused, StockReserved
+from domains.kernel import Decider, Rejected, Upcaster, hosted
+from domains.orders.messages import (
+    ConfirmPayment,
+    ConfirmReservation,
+    DeliverOrder,
+    OrderCancelled,
+    OrderPlaced,
+    ShipOrder,
+    ShippedItem,
+)
 from domains.payments.messages import PaymentCaptured, PaymentDeclined, RefundPayment, RequestPayment
-
-CheckoutInput = OrderPlaced | OrderCancelled | StockReserved | StockRefused | PaymentCaptured | PaymentDeclined
-CheckoutInputV1 = OrderPlacedV1 | OrderCancelled | StockReserved | StockRefused | PaymentCaptured | PaymentDeclined
-CheckoutStep = (
-    ReserveStock | ReleaseStock | ConfirmReservation | RequestPayment | ConfirmPayment | CancelOrder | RefundPayment
+from domains.processes import first_checkout
+from domains.processes.first_checkout import (
+    Charging,
+    ChargingCancelled,
+    Done,
+    Ended,
+    FirstCheckout,
+    Reserving,
+    ReservingCancelled,
+)
+from domains.processes.items import items_of
+from domains.processes.messages import (
+    FIRST,
+    LATEST,
+    CheckoutAdvanced,
+    CheckoutAdvancedV1,
+    CheckoutInput,
+    Compensate,
+    DeadlinePassed,
+    Observe,
+    RetryStep,
+    SkipStep,
+    advanced_from_v1,
+    input_of,
+)
+from domains.processes.saga import (
+    Closed,
+    Completed,
+    Deadline,
+    Facts,
+    Failed,
+    Move,
+    Saga,
+    Step,
+    Underway,
+    Undoing,
+    begin,
+    move,
+)
+from domains.shipping.messages import (
+    CancelPickup,
+    SchedulePickup,
+    ShipmentCancelled,
+    ShipmentDelivered,
+    ShipmentItem,
+    ShipmentPickedUp,
+    ShipmentRefused,
 )
 
-
-class Observe(Struct, frozen=True, tag=True):
-    """Something happened that a checkout may care about. Who tells of it may still run older code."""
-
-    order_id: str
-    input: CheckoutInput | OrderPlacedV1
-
-
-class CheckoutAdvanced(Struct, frozen=True, tag="CheckoutAdvanced.2"):
-    """What happened, and what is to be done about it. It holds an event, so a new version of that is one of this."""
-
-    order_id: str
-    input: CheckoutInput
-    steps: tuple[CheckoutStep, ...]
-
-
-class CheckoutAdvancedV1(Struct, frozen=True, tag="CheckoutAdvanced"):
-    """With the first version of `OrderPlaced`."""
-
-    order_id: str
-    input: CheckoutInputV1
-    steps: tuple[CheckoutStep, ...]
-
-
-def advanced_from_v1(advanced: CheckoutAdvancedV1) -> CheckoutAdvanced:
-    return CheckoutAdvanced(advanced.order_id, input_of(advanced.input), advanced.steps)
-
-
-def input_of(observed: CheckoutInput | CheckoutInputV1) -> CheckoutInput:
-    return placed_from_v1(observed) if isinstance(observed, OrderPlacedV1) else observed
+STEPS = (
+    Step(
+        "reserve",
+        do=lambda of: (ReserveStock(of.order_id, of.items),),
+        done=StockReserved,
+        failed=StockRefused,
+        reason="out_of_stock",
+        then=lambda of, _: (ConfirmReservation(of.order_id),),
+        undo=lambda of, _: (ReleaseStock(of.order_id, of.items),),
+        deadline=Deadline(after_s=30, tries=3, reason="inventory_timeout"),
+    ),
+    Step(
+        "charge",
+        do=lambda of: (RequestPayment(of.order_id, of.currency, of.total_cents, of.payment_token),),
+        done=PaymentCaptured,
+        failed=PaymentDeclined,
+        reason="payment_declined",
+        then=lambda of, captured: (ConfirmPayment(of.order_id, _captured_cents(captured)),),
+        undo=lambda of, reason: (RefundPayment(of.order_id, reason),),
+        deadline=Deadline(after_s=60, reason="payment_timeout"),
+        outside=True,
+    ),
+    Step(
+        "ship",
+        do=lambda of: (SchedulePickup(of.order_id, _parcel(of), of.shipping_token),),
+        done=ShipmentPickedUp,
+        failed=ShipmentRefused,
+        reason="shipment_refused",
+        then=lambda of, _: (ShipOrder(of.order_id, _shipped(of)),),
+        undo=lambda of, reason: (CancelPickup(of.order_id, reason),),
+        undone_by=ShipmentCancelled,
+        deadline=Deadline(after_s=86_400, reason="carrier_timeout"),
+        outside=True,
+    ),
+)
+"""The last step's `then` is where the customer is told: an order that is shipped is confirmed."""
 
 
 class Idle(Struct, frozen=True, tag=True): ...
 
 
-class Reserving(Struct, frozen=True, tag=True):
-    items: tuple[ItemQuantity, ...]
-    currency: str
-    total_cents: int
-    payment_token: str
+Checkout = Idle | Saga | FirstCheckout
+CheckoutCommand = Observe | DeadlinePassed | RetryStep | SkipStep | Compensate
 
 
-class Charging(Struct, frozen=True, tag=True):
-    items: tuple[ItemQuantity, ...]
-
-
-class Done(Struct, frozen=True, tag=True):
-    """Paid. The items stay known: an order may still be cancelled before it is shipped."""
-
-    items: tuple[ItemQuantity, ...]
-
-
-class ReservingCancelled(Struct, frozen=True, tag=True):
-    """Cancelled before the inventory answered."""
-
-
-class ChargingCancelled(Struct, frozen=True, tag=True):
-    """Cancelled before the provider answered."""
-
-
-class Ended(Struct, frozen=True, tag=True):
-    """Nothing is held and nothing is owed."""
-
-
-Checkout = Idle | Reserving | Charging | Done | ReservingCancelled | ChargingCancelled | Ended
-
-
-def react(checkout: Checkout, event: CheckoutInput) -> tuple[CheckoutStep, ...] | None:
-    """What is to be done about an event; `None` when this checkout does not care."""
-    match event, checkout:
-        case OrderPlaced(workflow="orchestrated"), Idle():
-            return (ReserveStock(event.order_id, items_of(event)),)
-        case StockReserved(order_id), Reserving():
-            return (
-                ConfirmReservation(order_id),
-                RequestPayment(order_id, checkout.currency, checkout.total_cents, checkout.payment_token),
-            )
-        case StockRefused(order_id), Reserving():
-            return (CancelOrder(order_id, "out_of_stock"),)
-        case PaymentCaptured(order_id, _, amount_cents), Charging():
-            return (ConfirmPayment(order_id, amount_cents),)
-        case PaymentDeclined(order_id), Charging(items):
-            return (ReleaseStock(order_id, items), CancelOrder(order_id, "payment_declined"))
-        case OrderCancelled(), Idle() | Reserving():
-            return ()  # Before the order itself was seen: then nothing is begun for it.
-        case OrderCancelled(order_id), Charging(items):
-            return (ReleaseStock(order_id, items),)
-        case OrderCancelled(order_id, reason), Done(items):
-            return (RefundPayment(order_id, reason), ReleaseStock(order_id, items))
-        case StockReserved(order_id, items), ReservingCancelled():
-            return (ReleaseStock(order_id, items),)
-        case StockRefused(), ReservingCancelled():
-            return ()
-        case PaymentCaptured(order_id), ChargingCancelled():
-            return (RefundPayment(order_id, "order_cancelled"),)
-        case PaymentDeclined(), ChargingCancelled():
-            return ()
+def decide(checkout: Checkout, command: CheckoutCommand) -> list[CheckoutAdvanced]:
+    event = input_of(command.input) if isinstance(command, Observe) else command
+    match checkout:
+        case Idle() | Underway() | Undoing() | Completed() | Closed() | Failed():
+            moved = _moved(checkout, event)
+            if moved is not None:
+                over = isinstance(checkout, Underway) and not isinstance(moved.saga, Underway)
+                return [CheckoutAdvanced(command.order_id, event, moved.commands, LATEST, moved.alarm, over)]
         case _:
-            return None
-
-
-def decide(checkout: Checkout, command: Observe) -> list[CheckoutAdvanced]:
-    event = input_of(command.input)
-    steps = react(checkout, event)
-    return [] if steps is None else [CheckoutAdvanced(command.order_id, event, steps)]
+            steps = first_checkout.react(checkout, event)
+            if steps is not None:
+                return [CheckoutAdvanced(command.order_id, event, steps)]
+    if isinstance(command, RetryStep | SkipStep | Compensate):
+        raise _nothing_to_do(checkout, command.order_id)
+    return []
 
 
 def evolve(checkout: Checkout, event: CheckoutAdvanced) -> Checkout:
-    match event.input, checkout:
-        case OrderPlaced() as placed, Idle():
-            return Reserving(items_of(placed), placed.currency, placed.total_cents, placed.payment_token)
-        case StockReserved(), Reserving(items):
-            return Charging(items)
-        case PaymentCaptured(), Charging(items):
-            return Done(items)
-        case OrderCancelled(), Reserving():
-            return ReservingCancelled()
-        case OrderCancelled(), Charging():
-            return ChargingCancelled()
-        case (
-            (
-                OrderPlaced()
-                | OrderCancelled()
-                | StockReserved()
-                | StockRefused()
-                | PaymentCaptured()
-                | PaymentDeclined()
-            ),
-            _,
-        ):
-            return Ended()
+    match checkout:
+        case Idle() if event.definition == FIRST:
+            return first_checkout.begun(event.input) if isinstance(event.input, OrderPlaced) else Ended()
+        case Idle() | Underway() | Undoing() | Completed() | Closed() | Failed():
+            moved = _moved(checkout, event.input)
+            return checkout if moved is None else moved.saga
         case _:
-            assert_never(event.input)
+            return first_checkout.evolve(checkout, event.input)
+
+
+def _moved(checkout: Idle | Saga, event: CheckoutInput) -> Move | None:
+    match event, checkout:
+        case OrderPlaced(workflow="orchestrated"), Idle():
+            return begin(STEPS, _facts(event))
+        case OrderCancelled(), Idle():
+            return Move(Failed(), ())  # Before the order itself was seen: then nothing is begun for it.
+        case ShipmentDelivered(order_id), Completed():
+            return Move(Closed(), (DeliverOrder(order_id),))
+        case _, Idle():
+            return None
+        case _:
+            return move(STEPS, checkout, event)
+
+
+def _facts(placed: OrderPlaced) -> Facts:
+    return Facts(
+        order_id=placed.order_id,
+        items=items_of(placed),
+        currency=placed.currency,
+        total_cents=placed.total_cents,
+        payment_token=placed.payment_token,
+        shipping_token=placed.shipping_token,
+    )
+
+
+def _captured_cents(captured: object) -> int:
+    """Nothing where the step was skipped."""
+    return captured.amount_cents if isinstance(captured, PaymentCaptured) else 0
+
+
+def _parcel(of: Facts) -> tuple[ShipmentItem, ...]:
+    return tuple(ShipmentItem(item.sku, item.quantity) for item in of.items)
+
+
+def _shipped(of: Facts) -> tuple[ShippedItem, ...]:
+    return tuple(ShippedItem(item.sku, item.quantity) for item in of.items)
+
+
+def _nothing_to_do(checkout: Checkout, order_id: str) -> Rejected:
+    match checkout:
+        case Idle():
+            return Rejected("process_unknown", f"there is no checkout of order {order_id}")
+        case Completed() | Closed() | Failed() | Done() | Ended():
+            return Rejected("process_ended", f"the checkout of order {order_id} has ended")
+        case Undoing():
+            return Rejected("process_compensating", f"the checkout of order {order_id} is being taken back already")
+        case _:
+            detail = f"the checkout of order {order_id} began under a definition that knows no interventions"
+            return Rejected("process_too_old", detail)
 
 
 Status = Literal["running", "waiting", "compensating", "done", "failed"]
@@ -166,35 +204,45 @@ def status_of(checkout: Checkout) -> Status:
     """How it stands with a checkout. `waiting`: for the outside world; `compensating`: what was begun is being taken
     back; `failed`: it came to nothing, and nothing is held or owed."""
     match checkout:
-        case Idle() | Reserving():
+        case Idle():
             return "running"
-        case Charging():
-            return "waiting"
-        case ReservingCancelled() | ChargingCancelled():
+        case Underway():
+            return "waiting" if STEPS[checkout.step].outside else "running"
+        case Undoing():
             return "compensating"
-        case Done():
+        case Completed() | Closed():
             return "done"
-        case Ended():
+        case Failed():
             return "failed"
         case _:
-            assert_never(checkout)
+            return first_checkout.status_of(checkout)
 
 
-def items_of(placed: OrderPlaced) -> tuple[ItemQuantity, ...]:
-    """The units of each SKU, summed over the order's lines."""
-    units: Counter[str] = Counter()
-    for line in placed.lines:
-        units[line.sku] += line.quantity
-    return tuple(ItemQuantity(sku, quantity) for sku, quantity in units.items())
+def stage_of(checkout: Checkout) -> str:
+    """The step that is under way, or what it has come to."""
+    return STEPS[checkout.step].name if isinstance(checkout, Underway) else type(checkout).__name__.lower()
 
 
-process: Decider[Checkout, Observe, CheckoutAdvanced] = Decider("checkout", Idle(), decide, evolve)
+process: Decider[Checkout, CheckoutCommand, CheckoutAdvanced] = Decider("checkout", Idle(), decide, evolve)
 
 checkout = hosted(
     process,
-    commands=(Observe,),
+    commands=(Observe, DeadlinePassed, RetryStep, SkipStep, Compensate),
     events=(CheckoutAdvanced,),
-    states=(Idle, Reserving, Charging, Done, ReservingCancelled, ChargingCancelled, Ended),
+    states=(
+        Idle,
+        Underway,
+        Undoing,
+        Completed,
+        Closed,
+        Failed,
+        Reserving,
+        Charging,
+        Done,
+        ReservingCancelled,
+        ChargingCancelled,
+        Ended,
+    ),
     target=lambda command: command.order_id,
     owner=lambda event: event.order_id,
     upcasters=(Upcaster(CheckoutAdvancedV1, advanced_from_v1),),

@@ -40,6 +40,7 @@ VERBS = {
     "work": "work:work",
     "provider": "serve:provider",
     "mail": "mail:mail",
+    "carrier": "serve:carrier",
     "token": "read:token",
     "import": "importing:import_",
     "rebuild": "rebuilding:rebuild",

@@ -1,4 +1,4 @@
-"""`tally serve` and `tally provider`: HTTP servers, each alone."""
+"""`tally serve`, `tally provider` and `tally carrier`: HTTP servers, each alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from gateway.cli.unsafe import settings_with_flags
 from gateway.logs import log_to_stderr
 from gateway.running import check_broker
-from gateway.serve import PROVIDER
+from gateway.serve import CARRIER, PROVIDER
 from gateway.serve import serve as serve_http
 from gateway.settings import Settings, from_environment
 
@@ -32,3 +32,12 @@ def provider(port: int) -> None:
     settings = from_environment()
     log_to_stderr(settings)
     serve_http(settings, PROVIDER, port=port)
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65_535), required=True)
+def carrier(port: int) -> None:
+    """Run the simulated carrier."""
+    settings = from_environment()
+    log_to_stderr(settings)
+    serve_http(settings, CARRIER, port=port)

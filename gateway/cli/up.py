@@ -18,7 +18,8 @@ from gateway.up import started
 @click.command()
 @settings_with_flags
 def up(settings: Settings) -> None:
-    """Start everything in the foreground: broker, workers, provider, mailbox, gateway. Ctrl-C stops it cleanly."""
+    """Start everything in the foreground: broker, workers, gateway, and what stands in for the outside world. Ctrl-C
+    stops it cleanly."""
     log_to_stderr(settings)
     asyncio.run(_up(settings))
 

@@ -14,15 +14,14 @@ from contextlib import asynccontextmanager
 import msgspec
 from msgspec import Struct
 
-from bus.calls.call import AnswerTooLarge, CallFailed, over_http
 from bus.calls.over_http import HttpTransport, client
 from bus.calls.path import CallPath
-from bus.processes import settled
 from bus.reactor import Again, Occurrence, Reaction
 from bus.sender import Sender
 from bus.work_queue import Do, Job, QueueUnavailable, WorkQueue
 from domains.payments.messages import PaymentRequested, RefundRequested
 from gateway.effects.effects import Effects, Jobs, Means
+from gateway.effects.outside import NOWHERE, Cause, Outside, cause_of
 from gateway.provider import CHARGE, REFUND, Operation, Undecided, meaning
 
 ASK_AGAIN_S = 5.0
@@ -31,8 +30,6 @@ ACTOR = "payment-effects"
 PROVIDER = "provider"
 """What the destination is called in the policy file."""
 QUEUE = "payments"
-NOWHERE = "http://127.0.0.1:9"
-"""Where nobody answers: what a missing provider looks like."""
 
 log = logging.getLogger(__name__)
 
@@ -43,25 +40,18 @@ class Asked(Struct, frozen=True):
     path: str
     key: str
     body: dict[str, str | int]
-    id: str
-    cause: str
-    correlation: str
-    trace: str
+    cause: Cause
     not_before: float = 0.0
     """When it is to be asked again, at the earliest, in seconds since the epoch."""
 
 
 class PaymentEffects:
-    """Reactions to what is asked of the provider. The order's id is the idempotency key there, too.
-
-    The call path gives up soon, and says when to come again; the reactor comes again until it is done.
-    """
+    """Reactions to what is asked of the provider. The order's id is the idempotency key there, too."""
 
     def __init__(
         self, provider: CallPath, sender: Sender, queue: WorkQueue, now: Callable[[], float] = time.time
     ) -> None:
-        self._provider = provider
-        self._sender = sender
+        self._provider = Outside(provider, sender, ACTOR)
         self._queue = queue
         self._now = now
 
@@ -87,55 +77,28 @@ class PaymentEffects:
             "currency": asked.currency,
             "token": asked.token,
         }
-        await self._ask_first("/charges", f"{CHARGE}{asked.order_id}", body, what)
+        await self._ask_first(Asked("/charges", f"{CHARGE}{asked.order_id}", body, cause_of(what)))
 
     async def _refund(self, what: Occurrence) -> None:
         asked = what.event
         assert isinstance(asked, RefundRequested)
         body: dict[str, str | int] = {"charge_id": asked.charge_id, "amount_cents": asked.amount_cents}
-        await self._ask_first("/refunds", f"{REFUND}{asked.order_id}", body, what)
+        await self._ask_first(Asked("/refunds", f"{REFUND}{asked.order_id}", body, cause_of(what)))
 
-    async def _ask_first(self, path: str, key: str, body: dict[str, str | int], what: Occurrence) -> None:
-        commit = what.commit
-        asked = Asked(path, key, body, what.id, what.position, commit.correlation, commit.trace)
+    async def _ask_first(self, asked: Asked) -> None:
         try:
             await self._ask(asked)
         except Undecided:
             again = msgspec.structs.replace(asked, not_before=self._now() + ASK_AGAIN_S)
             try:
-                await self._queue.put(key, msgspec.json.encode(again))
+                await self._queue.put(asked.key, msgspec.json.encode(again))
             except QueueUnavailable as error:
                 raise Again(str(error)) from error
 
     async def _ask(self, asked: Asked) -> None:
         """Ask the provider, and tell the payments what it says. Raises `Undecided`, `Again`."""
-        command = meaning(asked.key, await self._post(asked))
-        settled(
-            await self._sender.send(
-                command,
-                id=f"{asked.id}-answer",
-                actor=ACTOR,
-                cause=asked.cause,
-                correlation=asked.correlation,
-                trace=asked.trace,
-            )
-        )
-
-    async def _post(self, asked: Asked) -> Operation:
-        headers = {"Idempotency-Key": asked.key, "Content-Type": "application/json"}
-        if asked.trace:
-            headers["traceparent"] = asked.trace
-        try:
-            reply = await self._provider.call(over_http("POST", asked.path, msgspec.json.encode(asked.body), headers))
-        except AnswerTooLarge:
-            raise
-        except CallFailed as failure:
-            raise Again(str(failure), failure.retry_after_s) from failure
-        if reply.status in (408, 425):
-            raise Again(f"the provider answered {reply.status}")
-        if not 200 <= reply.status < 300:
-            raise ValueError(f"the provider answered {reply.status}")
-        return msgspec.json.decode(reply.body, type=Operation)
+        made = await self._provider.ask(asked.path, asked.key, asked.body, Operation, asked.cause)
+        await self._provider.tell(meaning(asked.key, made), asked.cause)
 
 
 @asynccontextmanager

@@ -38,6 +38,8 @@ class OrderFacts(Struct, frozen=True):
     freight_cents: int
     captured_cents: int
     units: int
+    delivered: str
+    """The month; empty where it was not."""
 
 
 def _sums() -> Sums:
@@ -52,6 +54,8 @@ class Expected:
     by_month: Sums = field(default_factory=_sums)
     by_category: Sums = field(default_factory=_sums)
     by_type: Sums = field(default_factory=_sums)
+    by_delivery: Sums = field(default_factory=_sums)
+    """By the month in which the customer got it."""
     orders: dict[str, OrderFacts] = field(default_factory=dict)
     methods: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of each order: how much by which payment type, in cents."""
@@ -83,6 +87,12 @@ class Expected:
             of_category[category] = before[0] + item.price, before[1] + item.freight
         for category, (category_items, category_freight) in of_category.items():
             _add(self.by_category[category], orders=Decimal(1), items=category_items, freight=category_freight)
+        delivered = ""
+        if status == "delivered":
+            times = (order.purchased_at, order.approved_at, order.carried_at, order.delivered_at)
+            latest = max(time for time in times if time is not None)  # Nobody gets it before it was sent.
+            delivered = f"{latest.year:04}-{latest.month:02}"
+            _add(self.by_delivery[delivered], deliveries=Decimal(1))
         methods: dict[str, Decimal] = {}
         for payment in order.payments:
             _add(self.by_type[payment.type], payments=Decimal(1), amount=payment.value)
@@ -96,6 +106,7 @@ class Expected:
             freight_cents=in_cents(freight),
             captured_cents=in_cents(captured),
             units=len(order.items),
+            delivered=delivered,
         )
 
 

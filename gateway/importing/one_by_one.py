@@ -20,6 +20,7 @@ from projections.payments import payments
 from projections.products import products
 from projections.reader import QUERY_ROWS_MAX, Query, Reader
 from projections.sales import sales
+from projections.shipments import shipments
 
 CHUNK = QUERY_ROWS_MAX // 2
 """Asked for at once, so that no answer is cut off."""
@@ -69,6 +70,14 @@ class _Paid(Struct, frozen=True):
     """JSON: cents by payment type."""
 
 
+class _Shipment(Struct, frozen=True):
+    order_id: str
+    status: str
+    units: int
+    delivered: str
+    """The month, empty where it was not."""
+
+
 _SUMMARIES = Query(
     order_summary,
     """
@@ -110,10 +119,18 @@ _PAYMENTS = Query(
     """,
     _Paid,
 )
+_SHIPMENTS = Query(
+    shipments,
+    """
+    SELECT order_id, status, units, coalesce(substr(delivered_at, 1, 7), '') AS delivered
+    FROM shipment WHERE order_id IN (SELECT value FROM json_each(:ids))
+    """,
+    _Shipment,
+)
 
 
 async def of_orders(expected: Expected, reader: Reader) -> list[Difference]:
-    """Every order, field by field, in the four read models that show orders."""
+    """Every order, field by field, in the five read models that show orders."""
     differences: list[Difference] = []
     order_ids = iter(expected.orders)
     while chunk := list(islice(order_ids, CHUNK)):
@@ -122,6 +139,7 @@ async def of_orders(expected: Expected, reader: Reader) -> list[Difference]:
         details = {row.order_id: row for row in await reader.all(_DETAILS, ids=ids)}
         its_sales = {row.order_id: row for row in await reader.all(_SALES, ids=ids)}
         paid = {row.order_id: row for row in await reader.all(_PAYMENTS, ids=ids)}
+        shipped = {row.order_id: row for row in await reader.all(_SHIPMENTS, ids=ids)}
         for order_id in chunk:
             facts = expected.orders[order_id]
             methods = expected.methods[order_id]
@@ -130,6 +148,7 @@ async def of_orders(expected: Expected, reader: Reader) -> list[Difference]:
                 ("order_detail", details.get(order_id), _detail(order_id, facts)),
                 ("sales", its_sales.get(order_id), _sale(order_id, facts)),
                 ("payments", paid.get(order_id), _paid(order_id, facts, methods) if methods else None),
+                ("shipments", shipped.get(order_id), _shipment(order_id, facts)),
             ):
                 differences.extend(_of_rows(f"order {order_id} in {model}", wanted, row))
     return differences
@@ -166,6 +185,11 @@ def _sale(order_id: str, facts: OrderFacts) -> _Sale:
 
 def _paid(order_id: str, facts: OrderFacts, methods: Mapping[str, int]) -> _Paid:
     return _Paid(order_id, CURRENCY, facts.captured_cents, _sorted_json(methods))
+
+
+def _shipment(order_id: str, facts: OrderFacts) -> _Shipment | None:
+    status = {"shipped": "picked_up", "delivered": "delivered"}.get(facts.status)
+    return _Shipment(order_id, status, facts.units, facts.delivered) if status is not None else None
 
 
 def _sorted_json(methods: Mapping[str, int]) -> str:

@@ -32,6 +32,7 @@ from domains.orders.messages import (
     ShipOrder,
 )
 from domains.payments.messages import PaymentPart, RecordPayment
+from domains.shipping.messages import RecordDelivery, RecordShipment, ShipmentItem
 from gateway.importing.olist import CURRENCY, Item, Order, Product, Records
 
 NO_CATEGORY = "uncategorised"
@@ -119,10 +120,12 @@ def order_life(order: Order, products: dict[str, Product]) -> Life:
     if order.status in _SHIPPED:
         if items:
             life.add("dispatch", DispatchStock(order_id, items))
+        life.add("record-shipment", RecordShipment(order_id, _parcel(items)))
         life.add("ship", ShipOrder(order_id))
 
     life.at(order.delivered_at)
     if order.status == "delivered":
+        life.add("record-delivery", RecordDelivery(order_id))
         life.add("deliver", DeliverOrder(order_id))
     if order.status in _CANCELLED:
         life.add("cancel", CancelOrder(order_id, order.status))
@@ -193,6 +196,10 @@ def _lines(order: Order, products: dict[str, Product]) -> tuple[OrderLine, ...]:
 def _quantities(order: Order) -> tuple[ItemQuantity, ...]:
     units = Counter(item.product_id for item in order.items)
     return tuple(ItemQuantity(sku, quantity) for sku, quantity in units.items())
+
+
+def _parcel(items: tuple[ItemQuantity, ...]) -> tuple[ShipmentItem, ...]:
+    return tuple(ShipmentItem(item.sku, item.quantity) for item in items)
 
 
 def _parts(order: Order) -> tuple[PaymentPart, ...]:

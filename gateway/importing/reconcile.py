@@ -23,8 +23,9 @@ from projections.payments import METHOD_TOTALS, MethodTotal, payments
 from projections.products import products
 from projections.reader import Query, Reader
 from projections.sales import SALES_BY_CATEGORY, SALES_BY_MONTH, SALES_BY_STATUS, SalesRow, sales
+from projections.shipments import DELIVERIES, DeliveredRow, shipments
 
-READ_MODELS = (products, order_summary, order_detail, sales, payments)
+READ_MODELS = (products, order_summary, order_detail, sales, payments, shipments)
 """What is compared, and so has to be up to date."""
 
 Figures = Mapping[str, int]
@@ -33,6 +34,7 @@ Result = TypeVar("Result", bound=Struct)
 _SALES: dict[str, Kind] = {"orders": "count", "items": "cents", "freight": "cents", "captured": "cents"}
 _SALES_OF_CATEGORY: dict[str, Kind] = {"orders": "count", "items": "cents", "freight": "cents"}
 _PAYMENTS: dict[str, Kind] = {"payments": "count", "amount": "cents"}
+_DELIVERIES: dict[str, Kind] = {"deliveries": "count"}
 
 
 async def reconcile(records: Records, reader: Reader) -> Reconciliation:
@@ -44,6 +46,7 @@ async def reconcile(records: Records, reader: Reader) -> Reconciliation:
         _table("month", _SALES, expected.by_month, found.by_month),
         _table("category", _SALES_OF_CATEGORY, expected.by_category, found.by_category),
         _table("payment type", _PAYMENTS, expected.by_type, found.by_type),
+        _table("delivery", _DELIVERIES, expected.by_delivery, found.by_delivery),
     ]
     differences = [difference for table in tables for difference in table.differences()]
     differences += await of_orders(expected, reader)
@@ -60,6 +63,11 @@ _SALES_NOT_OURS = Query(
 )
 _PAYMENTS_NOT_OURS = Query(
     payments, "SELECT count(*) AS orders FROM payment WHERE order_id NOT IN (SELECT value FROM json_each(:ids))", _Count
+)
+_SHIPMENTS_NOT_OURS = Query(
+    shipments,
+    "SELECT count(*) AS orders FROM shipment WHERE order_id NOT IN (SELECT value FROM json_each(:ids))",
+    _Count,
 )
 _BY_STATUS = Query(
     sales,
@@ -96,6 +104,14 @@ _BY_METHOD = Query(
     """,
     MethodTotal,
 )
+_BY_DELIVERY = Query(
+    shipments,
+    """
+    SELECT substr(delivered_at, 1, 7) AS month, count(*) AS deliveries
+    FROM shipment WHERE status = 'delivered' AND order_id IN (SELECT value FROM json_each(:ids)) GROUP BY month
+    """,
+    DeliveredRow,
+)
 
 
 class _Found:
@@ -109,6 +125,7 @@ class _Found:
         self.by_month: dict[str, Figures] = {}
         self.by_category: dict[str, Figures] = {}
         self.by_type: dict[str, Figures] = {}
+        self.by_delivery: dict[str, Figures] = {}
 
     async def read(self) -> _Found:
         self.others = await self._count(_SALES_NOT_OURS)
@@ -118,6 +135,9 @@ class _Found:
         alone = not await self._count(_PAYMENTS_NOT_OURS)
         methods = await self._rows(METHOD_TOTALS if alone else _BY_METHOD, alone=alone)
         self.by_type = {row.method: {"payments": row.payments, "amount": row.amount_cents} for row in methods}
+        alone = not await self._count(_SHIPMENTS_NOT_OURS)
+        months = await self._rows(DELIVERIES if alone else _BY_DELIVERY, alone=alone)
+        self.by_delivery = {row.month: {"deliveries": row.deliveries} for row in months}
         return self
 
     async def _count(self, query: Query[_Count]) -> int:

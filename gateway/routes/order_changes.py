@@ -19,14 +19,18 @@ from bus.log import LogUnreachable
 from gateway.events import shown
 from gateway.gate import AnyRequest, Gate, PathId, gate_of
 from gateway.live import STREAM_S_MAX, LiveStream, Messages, still_here, woken
-from gateway.orders import Order, order_after, order_commits
+from gateway.orders import SHOWN_LOGS, Order, OrderCommits, order_after, order_commits
 from gateway.problems import Problem
 from gateway.routes.orders import visible_order
 from projections.commit_index import commit_index
 from projections.order_detail import order_detail
 from projections.projection import Recorded, timestamp
 
-EVENT_ID_PATTERN = re.compile(r"(\d{1,18})\.(\d{1,18})")
+EVENT_ID_PATTERN = re.compile(r"(\d{1,18})\.(\d{1,18})(?:\.(\d{1,18}))?")
+"""The last part came later: who has an id without it has seen no shipment."""
+
+Versions = tuple[int, ...]
+"""How many commits of each log that an order's page shows."""
 
 log = logging.getLogger(__name__)
 
@@ -82,65 +86,63 @@ async def stream_order(
         str | None, Parameter(header="Last-Event-ID", description="Go on behind this event.")
     ] = None,
 ) -> LiveStream:
-    """Server-sent events: `order` is the order as it is, then each `change` of it or its payment, with the order after
-    it. The id of an event is `<version>.<version of the payment>`; with `Last-Event-ID` the stream goes on behind it,
-    without a gap and without a repeat."""
+    """Server-sent events: `order` is the order as it is, then each `change` of it, its payment or its shipment, with
+    the order after it. The id of an event is `<version>.<of the payment>.<of the shipment>`; with `Last-Event-ID` the
+    stream goes on behind it, without a gap and without a repeat."""
     gate = gate_of(request)
     seen = None if last_event_id is None else _versions(last_event_id)
-    await gate.fresh(request, order_detail, commit_index("orders"), commit_index("payments"))
+    await gate.fresh(request, order_detail, *(commit_index(log) for log in SHOWN_LOGS))
     await visible_order(request, order_id)
     gate.changes.check_room()
     return LiveStream(_events(gate, order_id, seen))
 
 
-def _versions(event_id: str) -> tuple[int, int]:
+def _versions(event_id: str) -> Versions:
     match = EVENT_ID_PATTERN.fullmatch(event_id)
     if match is None:
-        detail = f"no event has the id {event_id[:64]}; they look like 3.2"
+        detail = f"no event has the id {event_id[:64]}; they look like 3.2.1"
         raise Problem(422, "malformed", detail, field="header:Last-Event-ID")
-    return int(match[1]), int(match[2])
+    return int(match[1]), int(match[2]), int(match[3] or 0)
 
 
-async def _events(gate: Gate, order_id: str, seen: tuple[int, int] | None) -> Messages:
+async def _events(gate: Gate, order_id: str, seen: Versions | None) -> Messages:
     ends_at = asyncio.get_running_loop().time() + STREAM_S_MAX
     try:
-        with gate.changes.following(("orders", order_id), ("payments", order_id)) as changed:
+        with gate.changes.following(*((log, order_id) for log in SHOWN_LOGS)) as changed:
             while asyncio.get_running_loop().time() < ends_at:
                 changed.clear()
-                if seen is None or await _anything_new(gate, order_id, *seen):
-                    orders, payments = await order_commits(gate.history, order_id)
+                if seen is None or await _anything_new(gate, order_id, seen):
+                    commits = await order_commits(gate.history, order_id)
+                    now = tuple(len(of_log) for of_log in commits)
                     if seen is not None:
-                        for change in _changes(orders, payments, *seen):
+                        for change in _changes(commits, seen):
                             yield _message("change", change)
-                        seen = max(len(orders), seen[0]), max(len(payments), seen[1])
-                    elif order := order_after(orders, payments):
-                        yield _message("order", Change(_positions(orders, payments), "", [], order))
-                        seen = len(orders), len(payments)
+                        seen = tuple(map(max, now, seen))
+                    elif order := order_after(commits):
+                        yield _message("order", Change(_positions(commits), "", [], order))
+                        seen = now
                 if not await woken(changed):
                     yield still_here()
     except (LogUnreachable, Problem) as error:  # The client comes again and goes on where it was.
         log.info("the stream of order %s ends: %s", order_id, error)
 
 
-async def _anything_new(gate: Gate, order_id: str, version: int, of_payment: int) -> bool:
-    new = await asyncio.gather(
-        gate.history.of_aggregate("orders", order_id, after=version),
-        gate.history.of_aggregate("payments", order_id, after=of_payment),
-    )
-    return any(new)
+async def _anything_new(gate: Gate, order_id: str, seen: Versions) -> bool:
+    logs = zip(SHOWN_LOGS, seen, strict=True)
+    return any(await asyncio.gather(*(gate.history.of_aggregate(log, order_id, after=after) for log, after in logs)))
 
 
-def _changes(orders: list[Recorded], payments: list[Recorded], version: int, of_payment: int) -> list[Change]:
+def _changes(commits: OrderCommits, seen: Versions) -> list[Change]:
     """What comes behind these versions, by the time of writing, each with the order as it then was."""
     new = heapq.merge(
-        (("orders", one) for one in orders[version:]),
-        (("payments", one) for one in payments[of_payment:]),
+        *([(log, one) for one in of_log[after:]] for log, of_log, after in zip(SHOWN_LOGS, commits, seen, strict=True)),
         key=lambda change: change[1].written_at,
     )
     found: list[Change] = []
+    upto = dict(zip(SHOWN_LOGS, seen, strict=True))
     for domain, recorded in new:
-        version, of_payment = version + (domain == "orders"), of_payment + (domain == "payments")
-        order = order_after(orders[:version], payments[:of_payment])
+        upto[domain] += 1
+        order = order_after(OrderCommits(*(of_log[: upto[log]] for log, of_log in commits._asdict().items())))
         if order is not None:
             events = [type(event).__name__ for event in recorded.commit.events]
             found.append(Change(f"{domain}={recorded.sequence}", domain, events, order))
@@ -151,9 +153,8 @@ def _message(kind: str, change: Change) -> ServerSentEventMessage:
     return ServerSentEventMessage(event=kind, id=change.order.tag, data=msgspec.json.encode(change).decode())
 
 
-def _positions(orders: list[Recorded], payments: list[Recorded]) -> str:
-    each = (("orders", orders), ("payments", payments))
-    return ",".join(f"{name}={commits[-1].sequence}" for name, commits in each if commits)
+def _positions(commits: OrderCommits) -> str:
+    return ",".join(f"{log}={of_log[-1].sequence}" for log, of_log in commits._asdict().items() if of_log)
 
 
 def timeline_commit(domain: str, recorded: Recorded) -> TimelineCommit:

@@ -16,7 +16,7 @@ from domains.orders.messages import CancelOrder, OrderCancelled, OrderLine, Orde
 from gateway.bodies import JsonBody
 from gateway.direct import DIRECT
 from gateway.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, responds_async, uuid7
-from gateway.orders import Order, moment_of, order_as_of, order_commits, order_of
+from gateway.orders import SHOWN_LOGS, Order, moment_of, order_as_of, order_commits, order_of
 from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.problems import Problem
 from projections.commit_index import commit_index
@@ -24,6 +24,7 @@ from projections.order_detail import LINES, ORDER, OrderRow, order_detail
 from projections.order_summary import OrderSummary, order_summary, summaries_of
 from projections.payments import PAYMENT, payments
 from projections.products import products
+from projections.shipments import SHIPMENT, shipments
 
 NO_IDS = frozenset(("stream",))
 """What no order is called: `/v1/orders/stream` is the stream of all."""
@@ -39,7 +40,8 @@ class LineBody(Struct, frozen=True):
 
 
 class PlaceOrderBody(Struct, frozen=True):
-    """Prices come from the catalogue. `payment_token` names a test case of the simulated provider."""
+    """Prices come from the catalogue. `payment_token` names a test case of the simulated provider, `shipping_token` one
+    of the simulated carrier."""
 
     customer_id: Id
     currency: Currency
@@ -47,6 +49,7 @@ class PlaceOrderBody(Struct, frozen=True):
     order_id: Id | None = None
     payment_token: Id = "tok_ok"  # noqa: S105  # A test case's name.
     workflow: Literal["orchestrated"] = "orchestrated"
+    shipping_token: Id = "ship_ok"  # noqa: S105  # A test case's name.
 
 
 class PlacedOrder(Struct, frozen=True):
@@ -77,7 +80,7 @@ _decode_cancelled = msgspec.json.Decoder(tuple[OrderCancelled]).decode
 
 @post("/v1/orders", dto=JsonBody[PlaceOrderBody], return_dto=None, tags=["orders"])
 async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[PlacedOrder]:
-    """Place an order. Its answer is on disk; stock and money follow by the checkout (see its `status`)."""
+    """Place an order. Its answer is on disk; stock, money and shipment follow by the checkout (see its `status`)."""
     principal = request.user
     if data.customer_id != principal.subject and not principal.may("staff"):
         raise PermissionDeniedException("a customer places orders in its own name only")
@@ -100,6 +103,7 @@ async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[Pla
         lines=lines,
         payment_token=data.payment_token,
         workflow=data.workflow,
+        shipping_token=data.shipping_token,
     )
     try:
         written = await gate.execute(request, key, command, correlation=order_id, location=f"/v1/orders/{order_id}")
@@ -128,13 +132,14 @@ async def get_order(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -
     if as_of is not None:
         return await _as_of(request, order_id, moment_of(as_of))
     gate = gate_of(request)
-    headers = await gate.fresh(request, order_detail, payments)
+    headers = await gate.fresh(request, order_detail, payments, shipments)
     row = await gate.reader.one(ORDER, order_id=order_id)
     if row is None or not _may_see(request, row):
         raise Problem(404, "order_unknown", f"there is no order {order_id}")
     lines = await gate.reader.all(LINES, order_id=order_id)
     payment = await gate.reader.one(PAYMENT, order_id=order_id)
-    order = order_of(row, lines, payment)
+    shipment = await gate.reader.one(SHIPMENT, order_id=order_id)
+    order = order_of(row, lines, payment, shipment)
     headers["ETag"] = f'"{order.tag}"'
     if is_known(request, headers["ETag"]):
         return Response(None, status_code=304, headers=headers)
@@ -143,9 +148,9 @@ async def get_order(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -
 
 async def _as_of(request: AnyRequest, order_id: str, moment: int | datetime) -> Response[Order | None]:
     gate = gate_of(request)
-    headers = await gate.fresh(request, order_detail, commit_index("orders"), commit_index("payments"))
+    headers = await gate.fresh(request, order_detail, *(commit_index(log) for log in SHOWN_LOGS))
     await visible_order(request, order_id)
-    return Response(order_as_of(moment, *await order_commits(gate.history, order_id)), headers=headers)
+    return Response(order_as_of(moment, await order_commits(gate.history, order_id)), headers=headers)
 
 
 @get("/v1/orders", tags=["orders"])
@@ -179,7 +184,7 @@ async def list_orders(
     tags=["orders"],
 )
 async def cancel_order(request: AnyRequest, order_id: PathId, data: CancellationBody) -> Response[CancelledOrder]:
-    """Cancel an order that has not left the house. Stock and money go back by the checkout."""
+    """Cancel an order that has not left the house: the pickup is called off, stock and money go back."""
     gate = gate_of(request)
     if not request.user.may("staff"):
         await visible_order(request, order_id)

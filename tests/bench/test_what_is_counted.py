@@ -19,13 +19,13 @@ async def test_a_prepared_commit_is_the_one_that_the_engine_writes() -> None:
     log = MemoryLog("orders")
     engine = Engine(orders, log)
     await engine.start()
-    ((sent,), _) = order = sent_order("tag")
+    ((sent,), (command,)) = order = sent_order("tag")
     (answer,) = await engine.submit(*order)
     assert isinstance(answer, Stored)
     record = await log.get(answer.position)
     assert record is not None
     (written,) = decoder_of(orders).decode(record.data).commits
-    command = msgspec.json.decode(sent.command, type=PlaceOrder)
+    assert msgspec.json.decode(sent.command, type=PlaceOrder) == command
     assert commit_of(command, sent) == msgspec.json.encode(written)
     await engine.stop()
 

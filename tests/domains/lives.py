@@ -45,6 +45,7 @@ from domains.orders.messages import (
     OrderPlaced,
     PlaceOrder,
     ShipOrder,
+    ShippedItem,
 )
 from domains.orders.order import Order, orders
 from domains.payments.messages import (
@@ -59,9 +60,32 @@ from domains.payments.messages import (
     RequestPayment,
 )
 from domains.payments.payment import Payment, payments
-from domains.processes.checkout import Checkout, CheckoutInput, Observe, checkout
+from domains.processes.checkout import Checkout, checkout
+from domains.processes.messages import (
+    CheckoutEvent,
+    Compensate,
+    DeadlinePassed,
+    Observe,
+    RetryStep,
+    SkipStep,
+)
 from domains.reviews.messages import NoteDelivery, NotePurchase, PostReview
 from domains.reviews.review import Reviews, reviews
+from domains.shipping.messages import (
+    CancelPickup,
+    ConfirmCancellation,
+    ConfirmPickup,
+    RecordDelivery,
+    RecordShipment,
+    RefusePickup,
+    SchedulePickup,
+    ShipmentCancelled,
+    ShipmentDelivered,
+    ShipmentItem,
+    ShipmentPickedUp,
+    ShipmentRefused,
+)
+from domains.shipping.shipment import Shipment, shipping
 from tests.domains.strategies import up_to
 from tests.specification import Hosted
 
@@ -93,7 +117,7 @@ def life_of(*kinds: Sequence[Command]) -> st.SearchStrategy[list[Command]]:
     return up_to(COMMANDS_MAX, st.one_of([st.sampled_from(kind) for kind in kinds]))
 
 
-def observed(*inputs: CheckoutInput) -> list[Observe]:
+def observed(*inputs: CheckoutEvent) -> list[Observe]:
     return [Observe(what.order_id, what) for what in inputs]
 
 
@@ -110,7 +134,7 @@ LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
         every(PlaceOrder, IDS, IDS, ("EUR",), LINES, ("tok_ok",), WORKFLOWS),
         every(ConfirmReservation, IDS),
         every(ConfirmPayment, IDS, FEW),
-        every(ShipOrder, IDS),
+        every(ShipOrder, IDS, ((ShippedItem("a", 1),), ())),
         every(DeliverOrder, IDS),
         every(CancelOrder, IDS, ("enough",)),
     ),
@@ -129,6 +153,23 @@ LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
         observed(*every(StockRefused, IDS, IDS, (2,), (1,))),
         observed(*every(PaymentCaptured, IDS, IDS, (300,))),
         observed(*every(PaymentDeclined, IDS, ("card_declined",))),
+        observed(*every(ShipmentPickedUp, IDS, IDS)),
+        observed(*every(ShipmentRefused, IDS, ("not_carried",))),
+        observed(*every(ShipmentCancelled, IDS)),
+        observed(*every(ShipmentDelivered, IDS)),
+        every(DeadlinePassed, IDS, ("reserve", "charge", "ship"), FEW),
+        every(RetryStep, IDS, ("look",)),
+        every(SkipStep, IDS, ("done",)),
+        every(Compensate, IDS, ("enough",)),
+    ),
+    shipping: life_of(
+        every(SchedulePickup, IDS, ((ShipmentItem("a", 1),), ()), ("ship_ok",)),
+        every(ConfirmPickup, IDS, IDS),
+        every(RefusePickup, IDS, ("not_carried",)),
+        every(CancelPickup, IDS, ("enough",)),
+        every(ConfirmCancellation, IDS),
+        every(RecordDelivery, IDS),
+        every(RecordShipment, IDS, ((ShipmentItem("a", 1),), ())),
     ),
     billing: life_of(
         every(DraftInvoice, IDS, ("c",), ("EUR",), ((InvoiceLine("a", "A", 1, 100, 0),), ()), (100,), (0,), (100,)),
@@ -159,6 +200,7 @@ STATES: dict[AnyDomain, tuple[type, ...]] = {
     orders: Order.__args__,
     payments: Payment.__args__,
     checkout: Checkout.__args__,
+    shipping: Shipment.__args__,
     billing: Billing.__args__,
     reviews: Reviews.__args__,
     loyalty: Points.__args__,

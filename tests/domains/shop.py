@@ -21,16 +21,20 @@ from domains.inventory.messages import (
     StockRefused,
     StockReserved,
 )
+from domains.inventory.policy import react as left_the_house
 from domains.inventory.stock import inventory
 from domains.kernel import Rejected
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
     ConfirmReservation,
+    DeliverOrder,
     OrderCancelled,
     OrderCommand,
     OrderPlaced,
+    OrderShipped,
     PlaceOrder,
+    ShipOrder,
 )
 from domains.orders.order import orders
 from domains.payments.messages import (
@@ -46,13 +50,32 @@ from domains.payments.messages import (
     RequestPayment,
 )
 from domains.payments.payment import payments
-from domains.processes.checkout import CheckoutStep, Observe, checkout
+from domains.processes.checkout import checkout
+from domains.processes.messages import CheckoutStep, Observe
+from domains.shipping.messages import (
+    CancelPickup,
+    ConfirmCancellation,
+    ConfirmPickup,
+    RefusePickup,
+    SchedulePickup,
+    ShipmentCancelled,
+    ShipmentDelivered,
+    ShipmentPickedUp,
+    ShipmentRecalled,
+    ShipmentRefused,
+    ShipmentScheduled,
+    ShippingCommand,
+)
+from domains.shipping.shipment import shipping
 from tests.specification import Hosted
 
 State = TypeVar("State")
 Command = TypeVar("Command")
 Event = TypeVar("Event")
 Message = TypeVar("Message")
+
+
+CUSTOMER = "customer to orders"
 
 
 @dataclass
@@ -69,12 +92,16 @@ class Reader:
 
 
 class Shop:
-    """`declining` are the orders whose cards the provider declines. Any refusal of any command is an error here."""
+    """`declining` are the orders whose cards the provider declines, `uncarried` those whose parcels the carrier
+    refuses. Any refusal of any command is an error here."""
 
-    def __init__(self, stock: Mapping[str, int], declining: Collection[str] = ()) -> None:
+    def __init__(
+        self, stock: Mapping[str, int], declining: Collection[str] = (), uncarried: Collection[str] = ()
+    ) -> None:
         self.orders = Hosted(orders)
         self.inventory = Hosted(inventory)
         self.payments = Hosted(payments)
+        self.shipping = Hosted(shipping)
         self.checkout = Hosted(checkout)
         self.total: Counter[str] = Counter()
         """What each order is worth, in cents."""
@@ -83,9 +110,13 @@ class Shop:
         self.refunded: Counter[str] = Counter()
         self.story: list[str] = []
         """All deliveries so far, for who has to find out what went wrong."""
+        self.carried: set[str] = set()
+        """The parcels that the carrier has."""
         self._declining = declining
+        self._uncarried = uncarried
         self._readers: dict[str, Reader] = {}
         self._answered: set[str] = set()
+        self._called_off: set[str] = set()
         for sku, quantity in stock.items():
             self.inventory.handle(ReceiveStock(sku, "opening", quantity))
 
@@ -99,9 +130,12 @@ class Shop:
 
     def customer(self, place: PlaceOrder, *, cancels: bool = False) -> None:
         """A customer who places an order, and perhaps cancels it, whenever that may be."""
-        self._later("customer to orders", place.order_id, self._to_orders, place)
+        self._later(CUSTOMER, place.order_id, self._to_orders, place)
         if cancels:
-            self._later("customer to orders", place.order_id, self._to_orders, CancelOrder(place.order_id, "no more"))
+            self.customer_cancels(place.order_id)
+
+    def customer_cancels(self, order_id: str) -> None:
+        self._later(CUSTOMER, order_id, self._to_orders, CancelOrder(order_id, "no more"))
 
     def _crash(self, reader: Reader) -> None:
         self.story.append(f"{reader.name}: crashes")
@@ -117,6 +151,8 @@ class Shop:
             try:
                 act(delivery, message)
             except Rejected as refusal:
+                if route == CUSTOMER and refusal.code == "order_already_shipped":
+                    return  # A customer may be too late.
                 raise AssertionError("\n".join([*self.story, f"refused: {refusal.code}"])) from refusal
 
         reader.deliveries.append(deliver)
@@ -136,6 +172,9 @@ class Shop:
             if isinstance(event, OrderPlaced | OrderCancelled):
                 observe = Observe(event.order_id, event)
                 self._later("orders to checkout", event.order_id, self._to_checkout, observe)
+            elif isinstance(event, OrderShipped):
+                for dispatch in left_the_house(event):
+                    self._later("orders to inventory", event.order_id, self._to_inventory, dispatch)
 
     def _to_inventory(self, id: str, command: InventoryCommand) -> None:
         for event in self._handle(self.inventory, id, command):
@@ -150,6 +189,33 @@ class Shop:
                 self._later("payments to checkout", event.order_id, self._to_checkout, observe)
             elif isinstance(event, PaymentRequested | RefundRequested):
                 self._later("payments to provider", event.order_id, self._to_provider, event)
+
+    def _to_shipping(self, id: str, command: ShippingCommand) -> None:
+        for event in self._handle(self.shipping, id, command):
+            if isinstance(event, ShipmentPickedUp | ShipmentRefused | ShipmentCancelled | ShipmentDelivered):
+                observe = Observe(event.order_id, event)
+                self._later("shipping to checkout", event.order_id, self._to_checkout, observe)
+            elif isinstance(event, ShipmentScheduled | ShipmentRecalled):
+                self._later("shipping to carrier", event.order_id, self._to_carrier, event)
+
+    def _to_carrier(self, id: str, event: ShipmentScheduled | ShipmentRecalled) -> None:
+        """What it has it brings back when it is called off; who asks again for a pickup hears what was said first."""
+        order_id = event.order_id
+        answer: ShippingCommand
+        match event:
+            case ShipmentScheduled() if order_id in self._uncarried:
+                answer = RefusePickup(order_id, "not_carried")
+            case ShipmentScheduled():
+                if order_id not in self._called_off:
+                    self.carried.add(order_id)
+                answer = ConfirmPickup(order_id, f"pu_{order_id}")
+            case ShipmentRecalled():
+                self._called_off.add(order_id)
+                self.carried.discard(order_id)
+                answer = ConfirmCancellation(order_id)
+            case _:
+                assert_never(event)
+        self._to_shipping(id, answer)
 
     def _to_provider(self, id: str, event: PaymentRequested | RefundRequested) -> None:
         """The order is the idempotency key: a repeat moves no money, and must be of the same amount."""
@@ -175,11 +241,13 @@ class Shop:
 
     def _relay(self, step: CheckoutStep) -> None:
         match step:
-            case ConfirmReservation() | ConfirmPayment() | CancelOrder():
+            case ConfirmReservation() | ConfirmPayment() | CancelOrder() | ShipOrder() | DeliverOrder():
                 self._later("checkout to orders", step.order_id, self._to_orders, step)
             case ReserveStock() | ReleaseStock():
                 self._later("checkout to inventory", step.order_id, self._to_inventory, step)
             case RequestPayment() | RefundPayment():
                 self._later("checkout to payments", step.order_id, self._to_payments, step)
+            case SchedulePickup() | CancelPickup():
+                self._later("checkout to shipping", step.order_id, self._to_shipping, step)
             case _:
                 assert_never(step)

@@ -26,8 +26,13 @@ def up_to(size_max: int, element: SearchStrategy[Value]) -> SearchStrategy[list[
 
 def _any(kind: inspect.Type) -> SearchStrategy[object]:
     match kind:
-        case inspect.IntType(ge=low, le=high):
-            return st.integers(-INT_MAX if low is None else low, INT_MAX if high is None else high)
+        case inspect.IntType(ge=low, le=high, lt=below):
+            highest = INT_MAX if below is None else below - 1
+            return st.integers(-INT_MAX if low is None else low, highest if high is None else high)
+        case inspect.BoolType():
+            return st.booleans()
+        case inspect.NoneType():
+            return st.none()
         case inspect.StrType(pattern=None):
             return st.text(min_size=kind.min_length or 0, max_size=kind.max_length)
         case inspect.StrType(pattern=str(pattern)):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from bus.blocks import GENESIS, Commit, decoder_of, seal
 from domains.billing.invoice import billing
@@ -55,6 +56,7 @@ from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
     ConfirmReservation,
+    DeliverOrder,
     OrderCancelled,
     OrderDelivered,
     OrderLine,
@@ -62,6 +64,8 @@ from domains.orders.messages import (
     OrderPlaced,
     OrderReserved,
     OrderShipped,
+    ShipOrder,
+    ShippedItem,
 )
 from domains.orders.order import orders
 from domains.orders.upcasters import OrderPlacedV1
@@ -77,9 +81,34 @@ from domains.payments.messages import (
     RequestPayment,
 )
 from domains.payments.payment import payments
-from domains.processes.checkout import CheckoutAdvanced, CheckoutAdvancedV1, CheckoutInput, CheckoutStep, checkout
+from domains.processes.checkout import checkout
+from domains.processes.messages import (
+    LATEST,
+    Alarm,
+    CheckoutAdvanced,
+    CheckoutAdvancedV1,
+    CheckoutInput,
+    CheckoutStep,
+    Compensate,
+    DeadlinePassed,
+    RetryStep,
+    SkipStep,
+)
 from domains.reviews.messages import DeliveryNoted, PurchaseNoted, ReviewPosted
 from domains.reviews.review import reviews
+from domains.shipping.messages import (
+    CancelPickup,
+    SchedulePickup,
+    ShipmentCancelled,
+    ShipmentDelivered,
+    ShipmentItem,
+    ShipmentPickedUp,
+    ShipmentRecalled,
+    ShipmentRecorded,
+    ShipmentRefused,
+    ShipmentScheduled,
+)
+from domains.shipping.shipment import shipping
 
 GOLDEN = Path(__file__).parent / "golden" / "events.json"
 
@@ -111,7 +140,8 @@ def today(*events: Struct) -> list[Example]:
     return [Example(event, event) for event in events]
 
 
-INPUTS_AND_STEPS: tuple[tuple[CheckoutInput, tuple[CheckoutStep, ...]], ...] = (
+FirstInput = OrderPlaced | OrderCancelled | StockReserved | StockRefused | PaymentCaptured | PaymentDeclined
+FIRST_INPUTS_AND_STEPS: tuple[tuple[FirstInput, tuple[CheckoutStep, ...]], ...] = (
     (placed, (ReserveStock("o1", items),)),
     (reserved, (ConfirmReservation("o1"), RequestPayment("o1", "BRL", 3_600, "tok_ok"))),
     (refused, (CancelOrder("o1", "out_of_stock"),)),
@@ -119,6 +149,20 @@ INPUTS_AND_STEPS: tuple[tuple[CheckoutInput, tuple[CheckoutStep, ...]], ...] = (
     (declined, (ReleaseStock("o1", items), CancelOrder("o1", "payment_declined"))),
     (cancelled, (ReleaseStock("o1", items), RefundPayment("o1", "changed my mind"))),
     (cancelled, ()),
+)
+parcel = (ShipmentItem("tea", 2), ShipmentItem("cup", 1))
+shipped = (ShippedItem("tea", 2), ShippedItem("cup", 1))
+INPUTS_AND_STEPS: tuple[tuple[CheckoutInput, tuple[CheckoutStep, ...], Alarm | None, bool], ...] = (
+    (placed, (ReserveStock("o1", items),), Alarm("reserve", 1, 30), False),
+    (captured, (ConfirmPayment("o1", 3_600), SchedulePickup("o1", parcel, "ship_ok")), None, False),
+    (ShipmentPickedUp("o1", "pu_1"), (ShipOrder("o1", shipped),), None, True),
+    (ShipmentRefused("o1", "not_carried"), (CancelOrder("o1", "shipment_refused"),), None, True),
+    (ShipmentCancelled("o1"), (RefundPayment("o1", "changed my mind"),), None, False),
+    (ShipmentDelivered("o1"), (DeliverOrder("o1"),), None, False),
+    (DeadlinePassed("o1", "reserve", 1), (ReserveStock("o1", items),), Alarm("reserve", 2, 60), False),
+    (RetryStep("o1", "the card is good again"), (), None, False),
+    (SkipStep("o1", "paid in cash"), (), None, False),
+    (Compensate("o1", "it will not come"), (CancelPickup("o1", "it will not come"),), None, True),
 )
 EXAMPLES: dict[AnyDomain, list[Example]] = {
     catalogue: today(
@@ -152,6 +196,8 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
             OrderDelivered("o1"),
             cancelled,
             placed,
+            OrderShipped("o1", shipped),
+            replace(placed, shipping_token="ship_later"),
         ),
     ],
     payments: today(
@@ -168,10 +214,22 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
                 CheckoutAdvancedV1("o1", placed_v1 if isinstance(what, OrderPlaced) else what, steps),
                 CheckoutAdvanced("o1", what, steps),
             )
-            for what, steps in INPUTS_AND_STEPS
+            for what, steps in FIRST_INPUTS_AND_STEPS
         ),
-        *today(*(CheckoutAdvanced("o1", what, steps) for what, steps in INPUTS_AND_STEPS)),
+        *today(*(CheckoutAdvanced("o1", what, steps) for what, steps in FIRST_INPUTS_AND_STEPS)),
+        *today(
+            *(CheckoutAdvanced("o1", what, steps, LATEST, alarm, over) for what, steps, alarm, over in INPUTS_AND_STEPS)
+        ),
     ],
+    shipping: today(
+        ShipmentScheduled("o1", parcel, "ship_ok"),
+        ShipmentPickedUp("o1", "pu_1"),
+        ShipmentRefused("o1", "not_carried"),
+        ShipmentRecalled("o1", "changed my mind"),
+        ShipmentCancelled("o1"),
+        ShipmentDelivered("o1"),
+        ShipmentRecorded("o1", parcel),
+    ),
     billing: today(
         InvoiceDrafted("o1", "c1", "BRL", (InvoiceLine("tea", "Chá verde", 2, 1_250, 300),), 2_500, 300, 2_800),
         InvoiceDropped("o1"),
@@ -225,8 +283,10 @@ def test_every_event_has_an_example_in_every_version(domain: AnyDomain) -> None:
 
 
 def test_every_input_and_step_of_the_checkout_has_an_example() -> None:
-    assert {type(what) for what, _ in INPUTS_AND_STEPS} == set(CheckoutInput.__args__)
-    assert {type(step) for _, steps in INPUTS_AND_STEPS for step in steps} == set(CheckoutStep.__args__)
+    examples = [example.read for example in EXAMPLES[checkout]]
+    advanced = [example for example in examples if isinstance(example, CheckoutAdvanced)]
+    assert {type(each.input) for each in advanced} == set(CheckoutInput.__args__)
+    assert {type(step) for each in advanced for step in each.steps} == set(CheckoutStep.__args__)
 
 
 def test_the_file_holds_every_domain_and_no_other() -> None:

@@ -21,6 +21,7 @@ from domains.orders.messages import (
     OrderShipped,
     PlaceOrder,
     ShipOrder,
+    ShippedItem,
 )
 from domains.orders.order import orders
 from tests.specification import given
@@ -195,9 +196,18 @@ def test_a_paid_order_is_shipped() -> None:
     given(orders, *PAID).when(ShipOrder("o1")).then(shipped)
 
 
-@after(PLACED, RESERVED, CANCELLED)
+def test_what_left_the_house_is_told() -> None:
+    items = (ShippedItem("tea", 2),)
+    given(orders, *PAID).when(ShipOrder("o1", items)).then(OrderShipped("o1", items))
+
+
+@after(PLACED, RESERVED)
 def test_an_order_that_is_not_paid_stays_in_the_house(history: History) -> None:
     given(orders, *history).when(ShipOrder("o1")).then_rejected("order_not_paid")
+
+
+def test_a_cancellation_may_overtake_the_shipment() -> None:
+    given(orders, *CANCELLED).when(ShipOrder("o1")).then()
 
 
 @after(SHIPPED, DELIVERED)

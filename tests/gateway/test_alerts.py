@@ -53,7 +53,7 @@ def test_the_administrators_are_told_once_until_there_was_enough_in_between(shop
     until(lambda: len(mails_about(shop, sku)) == 2, "the second mail")
     assert len({each["message_id"] for each in mails_about(shop, sku)}) == 2
     shop.system.quiet()
-    assert shop.stock(sku) == (13, 13, 0)
+    assert shop.stock(sku) == (0, 0, 0)
 
 
 def test_who_watches_is_staff_and_what_is_a_product(staff: httpx.Client, customer: httpx.Client, shop: Shop) -> None:

@@ -57,7 +57,7 @@ def test_an_order_is_accepted_then_done_and_there(shop: Shop, staff: httpx.Clien
     assert done.headers["ETag"] == f'"{status["version"]}"' == '"1"'
     order = staff.get(status["location"], headers={"Min-Position": done.headers["Position"]})
     assert order.status_code == 200
-    assert shop.settled(order.json()["order_id"])["status"] == "paid"
+    assert shop.settled(order.json()["order_id"])["status"] == "shipped"
 
 
 def test_a_key_is_one_command_however_it_is_sent(shop: Shop, staff: httpx.Client) -> None:

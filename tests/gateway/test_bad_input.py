@@ -378,6 +378,6 @@ def test_whatever_is_sent_as_an_order_is_placed_or_refused(staff: httpx.Client, 
 
 def test_afterwards_everything_is_ready(nobody: httpx.Client, shop: Shop) -> None:
     assert nobody.get("/readyz").status_code == 200
-    assert shop.settled(shop.place(shop.product(units=1))["order_id"])["status"] == "paid"
+    assert shop.settled(shop.place(shop.product(units=1))["order_id"])["status"] == "shipped"
     log = (shop.system.folder / "log" / "gateway.log").read_text(errors="replace")
     assert "Traceback" not in log

@@ -230,10 +230,10 @@ def test_it_stops_cleanly_and_goes_on_where_it_stopped(own: System) -> None:
     assert shop.order(order["order_id"]) == order
     again = shop.http.post("/v1/orders", json=order_of(sku), headers=key)
     assert (again.status_code, again.json()) == (201, first.json())
-    assert shop.settled(first.json()["order_id"])["status"] == "paid"
-    assert shop.settled(shop.place(sku)["order_id"])["status"] == "paid"
+    assert shop.settled(first.json()["order_id"])["status"] == "shipped"
+    assert shop.settled(shop.place(sku)["order_id"])["status"] == "shipped"
     own.quiet()
-    assert shop.stock(sku) == (5, 3, 2)
+    assert shop.stock(sku) == (2, 0, 2)
     assert httpx.get(f"{own.running.http_url}/v1/orders", headers={"Authorization": f"Bearer {token}"}).is_success
     shop.close()
     ends_cleanly(own, signal.SIGTERM)
@@ -361,21 +361,22 @@ def test_events_and_states_are_printed(system: System, shop: Shop) -> None:
     assert printed.exit_code == 0
     commits = [json.loads(line) for line in printed.output.splitlines()]
     mine = [commit for commit in commits if commit["aggregate"] == order_id]
-    assert [commit["version"] for commit in mine] == [1, 2, 3]
+    assert [commit["version"] for commit in mine] == [1, 2, 3, 4]
     assert [event["type"] for commit in mine for event in commit["events"]] == [
         "OrderPlaced",
         "OrderReserved",
         "OrderPaid",
+        "OrderShipped",
     ]
     assert len(run(system, "events", "orders", "--limit", "2").output.splitlines()) == 2
     behind = str(commits[-1]["position"] - 1)
     assert run(system, "events", "orders", "--after", behind).output.splitlines()
     state = run(system, "inspect", "orders", order_id)
-    assert json.loads(state.output) == {"aggregate": order_id, "version": 3, "state": {"type": "Paid"}}
-    for as_of, kind in (("1", "Placed"), ("2", "Reserved"), ("3", "Paid"), ("2999-01-01T00:00:00Z", "Paid")):
+    assert json.loads(state.output) == {"aggregate": order_id, "version": 4, "state": {"type": "Shipped"}}
+    for as_of, kind in (("1", "Placed"), ("2", "Reserved"), ("3", "Paid"), ("2999-01-01T00:00:00Z", "Shipped")):
         state = run(system, "inspect", "orders", order_id, "--as-of", as_of)
         assert json.loads(state.output)["state"]["type"] == kind
-    assert run(system, "inspect", "orders", order_id, "--as-of", "4").exit_code == 1
+    assert run(system, "inspect", "orders", order_id, "--as-of", "5").exit_code == 1
     assert run(system, "inspect", "orders", order_id, "--as-of", "soon").exit_code == 2
     unknown = run(system, "inspect", "orders", "nothing")
     assert unknown.exit_code == 1
@@ -387,7 +388,7 @@ def test_a_timeline_is_printed(system: System, shop: Shop) -> None:
     shop.system.quiet()
     printed = run(system, "replay", order_id)
     assert printed.exit_code == 0
-    for event in ("OrderPlaced", "StockReserved", "PaymentCaptured", "OrderPaid"):
+    for event in ("OrderPlaced", "StockReserved", "PaymentCaptured", "ShipmentPickedUp", "OrderShipped"):
         assert event in printed.output
     commits = json.loads(run(system, "replay", order_id, "--json").output)
     served = shop.http.get(f"/v1/orders/{order_id}/timeline").json()

@@ -9,7 +9,7 @@ import pytest
 
 from bus.broker import EmbeddedBroker
 from bus.connection import close, connect
-from domains.processes.checkout import CheckoutStep
+from domains.processes.messages import CheckoutStep
 from gateway import compose
 from gateway.settings import Settings, SettingsError
 

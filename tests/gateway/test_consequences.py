@@ -70,13 +70,17 @@ async def test_each_step_is_waited_for(between: Between) -> None:
     reserved = await between.write("inventory")
     await between.say(stock.name, reserved - 1)
     await between.say(CHECKOUT.relay, decided)
+    await between.say(compose.intake("inventory", "orders"), placed - 1)
     assert not shown.done()
     await between.say(stock.name, reserved)
+    assert not shown.done()  # Its own policy has not been told yet.
+    await between.say(compose.intake("inventory", "orders"), placed)
     assert await shown
 
 
 async def test_where_a_step_does_not_come_it_is_not_shown(between: Between) -> None:
     placed = await between.write("orders")
+    await between.say(compose.intake("inventory", "orders"), placed)
     assert not await between.consequences.shown("orders", placed, stock, 0.0)
     await between.say(CHECKOUT.intake("orders"), placed)
     decided = await between.write("checkout")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domains.inventory.messages import ItemQuantity, ReserveStock
 from domains.orders.messages import OrderLine, OrderPlaced, OrderReserved
-from domains.processes.checkout import CheckoutAdvanced
+from domains.processes.messages import CheckoutAdvanced
 from gateway.events import shown
 
 line = OrderLine("tea", "Tea", "drinks", 2, 100)
@@ -34,4 +34,7 @@ def test_what_is_in_an_event_does_as_well() -> None:
         "order_id": "o1",
         "input": shown(placed),
         "steps": [{"type": "ReserveStock", "order_id": "o1", "items": [{"sku": "tea", "quantity": 2}]}],
+        "definition": 1,
+        "alarm": None,
+        "over": False,
     }

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.gateway.asserts import problem
-from tests.system import Shop, order_of, unique
+from tests.system import HELD, Shop, order_of, unique
 
 
 def settled(shop: Shop, order_id: str) -> None:
@@ -22,7 +22,7 @@ def settled(shop: Shop, order_id: str) -> None:
 def paid(shop: Shop, customer_id: str) -> str:
     """A paid order of this test's customer."""
     sku = shop.product(units=3, price_cents=1_250)
-    order_id: str = shop.place(sku, 2, customer_id=customer_id)["order_id"]
+    order_id: str = shop.place(sku, 2, customer_id=customer_id, **HELD)["order_id"]
     settled(shop, order_id)
     return order_id
 
@@ -76,7 +76,7 @@ def test_what_was_never_paid_is_not_billed(staff: httpx.Client, shop: Shop) -> N
 
 def test_documents_of_orders_that_race_are_numbered_without_a_gap(shop: Shop) -> None:
     sku = shop.product(units=50)
-    order_ids = [shop.place(sku)["order_id"] for _ in range(20)]
+    order_ids = [shop.place(sku, **HELD)["order_id"] for _ in range(20)]
     for order_id in order_ids[::2]:
         assert shop.http.post(f"/v1/orders/{order_id}/cancellation", json={"reason": "r"}).status_code == 200
     for order_id in order_ids:

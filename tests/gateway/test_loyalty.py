@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from tests.gateway.asserts import problem
-from tests.system import Shop, unique
+from tests.system import HELD, Shop, unique
 
 
 def settled(shop: Shop, *order_ids: str) -> None:
@@ -22,7 +22,7 @@ def test_a_customer_has_points_for_what_it_paid(customer: httpx.Client, shop: Sh
     assert customer.get(path).json() == none
     sku = shop.product(units=5, price_cents=1_250)
     tokens = ("tok_ok", "tok_ok", "tok_declined")
-    orders = [shop.place(sku, 1, customer_id=customer_id, payment_token=token)["order_id"] for token in tokens]
+    orders = [shop.place(sku, 1, customer_id=customer_id, payment_token=token, **HELD)["order_id"] for token in tokens]
     settled(shop, *orders)
     paid = customer.get(path)
     assert paid.json() == {**none, "points": 24, "earned": 24}

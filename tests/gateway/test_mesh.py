@@ -54,9 +54,10 @@ def test_every_setting_is_shown(tmp_path: Path) -> None:
     assert policies.keys() == DESTINATIONS.keys()
     assert policies["provider"]["breaker"]["slow_s"] == 2.0
     table = run(tmp_path, "show", TALLY_MESH_FILE=str(EXAMPLE)).output
-    lines = {line.split()[0]: line.split()[1:] for line in table.splitlines()[1:]}
-    assert lines["faults.delay_share"] == ["0.1", "0"]
-    assert lines["try_timeout_s"] == ["2", "1"]
+    columns = table.splitlines()[0].split()[-len(DESTINATIONS) :]
+    lines = {line.split()[0]: dict(zip(columns, line.split()[1:], strict=True)) for line in table.splitlines()[1:]}
+    assert lines["faults.delay_share"] == {"provider": "0.1", "carrier": "0", "customers": "0"}
+    assert lines["try_timeout_s"] == {"provider": "2", "carrier": "10", "customers": "1"}
     assert lines.keys() > set(CallPolicy.__struct_fields__) - {"breaker", "faults"}
 
 

@@ -51,7 +51,7 @@ from tests.bus.written import AT, Written
 from tests.gateway.asserts import problem
 from tests.gateway.streams import Event, following, taken
 from tests.projections.tally import batch_of
-from tests.system import Shop, order_of
+from tests.system import HELD, Shop, order_of
 
 DECODER = block_decoder(orders.events)
 EVERYTHING = OrderFilter(None, None)
@@ -67,7 +67,7 @@ def changes(events: list[Event]) -> list[tuple[str, str]]:
 def placed_by(shop: Shop, customer_id: str, count: int = 1) -> list[str]:
     """Orders of a customer, paid and shown."""
     sku = shop.product(units=count)
-    order_ids = [shop.place(sku, customer_id=customer_id)["order_id"] for _ in range(count)]
+    order_ids = [shop.place(sku, customer_id=customer_id, **HELD)["order_id"] for _ in range(count)]
     for order_id in order_ids:
         shop.settled(order_id)
     shop.caught_up()
@@ -88,7 +88,7 @@ def test_a_stream_begins_with_the_list_and_goes_on_with_each_change(
         assert first.data["position"] == f"orders={first.id}"
         assert first.data["items"] == customer.get("/v1/orders").json()["items"]
         assert {item["order_id"] for item in first.data["items"]} == set(before)
-        order_id = shop.place(shop.product(units=1), customer_id=customer_id)["order_id"]
+        order_id = shop.place(shop.product(units=1), customer_id=customer_id, **HELD)["order_id"]
         came = taken(events, 3)
         assert changes(came) == [(order_id, what) for what in PAID]
         assert [event.data["order"]["status"] for event in came] == ["placed", "reserved", "paid"]

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.gateway.asserts import problem
-from tests.system import Shop, System, order_of, unique
+from tests.system import HELD, Shop, System, order_of, unique
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -64,15 +64,15 @@ def test_an_order_is_there_to_read_at_its_position(staff: httpx.Client, sku: str
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", order["placed_at"])
 
 
-def test_a_settled_order_shows_its_payment(staff: httpx.Client, shop: Shop, sku: str) -> None:
+def test_a_settled_order_shows_its_payment_and_its_shipment(staff: httpx.Client, shop: Shop, sku: str) -> None:
     order = shop.settled(shop.place(sku)["order_id"])
-    assert order["status"] == "paid"
+    assert order["status"] == "shipped"
     assert order["captured_cents"] == 1_000
     assert order["payment"]["status"] == "captured"
-    assert order["shipment"] is None
-    assert order["placed_at"] <= order["reserved_at"] <= order["paid_at"]
-    payment = staff.get(f"/v1/payments/{order['order_id']}")
-    assert payment.json() == order["payment"]
+    assert order["shipment"]["status"] == "picked_up"
+    assert order["placed_at"] <= order["reserved_at"] <= order["paid_at"] <= order["shipped_at"]
+    for part in ("payment", "shipment"):
+        assert staff.get(f"/v1/{part}s/{order['order_id']}").json() == order[part]
 
 
 def test_the_client_may_name_its_order(staff: httpx.Client, sku: str) -> None:
@@ -195,7 +195,7 @@ def test_the_stock_page_waits_for_what_an_order_reserves(shop: Shop, staff: http
     """The order's position is of another log; where its reservation lies nobody knows when it is answered."""
     sku = shop.product(units=40)
     for number in range(1, 21):
-        placed = staff.post("/v1/orders", json=order_of(sku, 2))
+        placed = staff.post("/v1/orders", json=order_of(sku, 2, **HELD))
         headers = {"Min-Position": placed.headers["Position"], "Prefer": "wait=30"}
         level = staff.get(f"/v1/stock/{sku}", headers=headers)
         assert (level.status_code, level.json()["reserved"]) == (200, 2 * number)
@@ -226,7 +226,7 @@ def test_an_order_that_the_client_has_already_is_304(staff: httpx.Client, shop: 
     shop.caught_up()
     path = f"/v1/orders/{order['order_id']}"
     seen = staff.get(path)
-    assert re.fullmatch(r'"\d+\.\d+"', seen.headers["ETag"])
+    assert re.fullmatch(r'"\d+\.\d+\.\d+"', seen.headers["ETag"])
     same = staff.get(path, headers={"If-None-Match": seen.headers["ETag"]})
     assert (same.status_code, same.content) == (304, b"")
     assert same.headers["ETag"] == seen.headers["ETag"]
@@ -245,7 +245,7 @@ def test_walking_all_pages_shows_each_order_once(staff: httpx.Client, shop: Shop
     for order_id in placed:
         shop.settled(order_id)
     shop.caught_up()
-    for query in ({"customer_id": customer_id}, {"customer_id": customer_id, "status": "paid"}):
+    for query in ({"customer_id": customer_id}, {"customer_id": customer_id, "status": "shipped"}):
         found: list[str] = []
         url: str | None = str(staff.build_request("GET", "/v1/orders", params={**query, "limit": "3"}).url)
         while url:
@@ -269,20 +269,20 @@ def test_summaries_by_status_and_customer(staff: httpx.Client, shop: Shop, sku: 
         return [order["order_id"] for order in page["items"]]
 
     assert sorted(of()) == sorted([paid["order_id"], declined])
-    assert of(status="paid") == [paid["order_id"]]
+    assert of(status="shipped") == [paid["order_id"]]
     assert of(status="cancelled") == [declined]
-    assert of(status="shipped") == []
-    (summary,) = staff.get("/v1/orders", params={"customer_id": customer_id, "status": "paid"}).json()["items"]
+    assert of(status="delivered") == []
+    (summary,) = staff.get("/v1/orders", params={"customer_id": customer_id, "status": "shipped"}).json()["items"]
     assert summary == {
         "order_id": paid["order_id"],
         "customer_id": customer_id,
-        "status": "paid",
+        "status": "shipped",
         "currency": "EUR",
         "units": 1,
         "total_cents": 1_000,
         "version": paid["version"],
         "placed_at": paid["placed_at"],
-        "changed_at": paid["paid_at"],
+        "changed_at": paid["shipped_at"],
     }
 
 
@@ -307,8 +307,14 @@ def test_a_list_that_makes_no_sense_is_refused(staff: httpx.Client, query: str, 
 # -- cancelling -----------------------------------------------------------------------------------------------------
 
 
+def test_a_shipped_order_cannot_be_cancelled(staff: httpx.Client, shop: Shop, sku: str) -> None:
+    order_id = shop.settled(shop.place(sku)["order_id"])["order_id"]
+    answer = staff.post(f"/v1/orders/{order_id}/cancellation", json={"reason": "too late"})
+    problem(answer, 409, "order_already_shipped")
+
+
 def test_a_cancelled_order_keeps_its_first_reason(staff: httpx.Client, shop: Shop, sku: str) -> None:
-    order_id = shop.place(sku)["order_id"]
+    order_id = shop.place(sku, **HELD)["order_id"]
     path = f"/v1/orders/{order_id}/cancellation"
     first = staff.post(path, json={"reason": "changed my mind"})
     assert first.status_code == 200
@@ -323,7 +329,7 @@ def test_a_cancelled_order_keeps_its_first_reason(staff: httpx.Client, shop: Sho
 
 
 def test_a_cancellation_under_one_key_takes_effect_once(staff: httpx.Client, shop: Shop, sku: str) -> None:
-    path = f"/v1/orders/{shop.place(sku)['order_id']}/cancellation"
+    path = f"/v1/orders/{shop.place(sku, **HELD)['order_id']}/cancellation"
     key = {"Idempotency-Key": unique("key")}
     first, again = (staff.post(path, json={"reason": "r"}, headers=key) for _ in range(2))
     assert (first.status_code, first.json()) == (again.status_code, again.json())
@@ -333,8 +339,7 @@ def test_a_cancellation_under_one_key_takes_effect_once(staff: httpx.Client, sho
 def test_a_cancellation_of_another_version_than_if_match_says_is_refused(
     staff: httpx.Client, shop: Shop, sku: str
 ) -> None:
-    order_id = shop.place(sku)["order_id"]
-    shop.settled(order_id)
+    order_id = shop.held(sku)["order_id"]
     path = f"/v1/orders/{order_id}/cancellation"
     problem(staff.post(path, json={"reason": "r"}, headers={"If-Match": '"1"'}), 412, "version_conflict")
     for nonsense in ("nonsense", '"x"', '"' + "9" * 40 + '"', ""):
@@ -385,11 +390,12 @@ def test_customers_do_not_know_of_others_orders(customer: httpx.Client, shop: Sh
     shop.caught_up()
     problem(customer.get(f"/v1/orders/{order_id}"), 404, "order_unknown")
     problem(customer.get(f"/v1/payments/{order_id}"), 404, "payment_unknown")
+    problem(customer.get(f"/v1/shipments/{order_id}"), 404, "shipment_unknown")
     problem(customer.post(f"/v1/orders/{order_id}/cancellation", json={"reason": "r"}), 404, "order_unknown")
     assert customer.get("/v1/orders").json()["items"] == []
     problem(customer.get("/v1/orders", params={"customer_id": "customer-1"}), 403, "forbidden")
     problem(customer.post("/v1/orders", json=order_of(sku)), 403, "forbidden")
-    assert shop.order(order_id)["status"] == "paid"
+    assert shop.order(order_id)["status"] == "shipped"
 
 
 @pytest.mark.parametrize(
@@ -400,6 +406,8 @@ def test_customers_do_not_know_of_others_orders(customer: httpx.Client, shop: Sh
         ("GET", "/v1/orders/x"),
         ("POST", "/v1/orders/x/cancellation"),
         ("GET", "/v1/payments/x"),
+        ("GET", "/v1/shipments/x"),
+        ("POST", "/v1/shipments/x/delivery"),
     ],
 )
 def test_without_a_token_there_is_nothing(nobody: httpx.Client, method: str, path: str) -> None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from gateway.cli.main import tally as group
 from projections.files import ReadModelFiles
 from tests.gateway.asserts import problem
-from tests.system import Shop, System, order_of, unique, until
+from tests.system import HELD, Shop, System, unique, until
 
 MODEL = "order_summary"
 
@@ -54,8 +54,7 @@ def stuck(system: System, shop: Shop, staff: httpx.Client) -> Iterator[dict[str,
     """A settled order that its summary cannot show: three commits wait."""
     order_id = unique("order")
     take_its_place(system, order_id)
-    body = order_of(shop.product(units=1), order_id=order_id, customer_id=unique("customer"))
-    assert shop.http.post("/v1/orders", json=body).status_code == 201
+    shop.place(shop.product(units=1), order_id=order_id, customer_id=unique("customer"), **HELD)
     assert shop.settled(order_id)["status"] == "paid"  # Its other read models go on.
 
     def all_of_it() -> dict[str, Any] | None:

@@ -30,10 +30,10 @@ def test_an_admin_sees_how_each_checkout_ended(admin: httpx.Client, shop: Shop, 
             params["cursor"] = answer.json()["next"]
 
     done = of_status("done")[paid]
-    assert (done["process"], done["state"], done["event"]) == ("checkout", "Done", "PaymentCaptured")
-    assert done["commands"] == ["ConfirmPayment"]
+    assert (done["process"], done["state"], done["event"]) == ("checkout", "completed", "ShipmentPickedUp")
+    assert done["commands"] == ["ShipOrder"]
     failed = of_status("failed")[declined]
-    assert (failed["state"], failed["event"]) == ("Ended", "PaymentDeclined")
+    assert (failed["state"], failed["event"]) == ("failed", "PaymentDeclined")
     assert paid not in of_status("failed")
 
     told = tally(system.folder, "processes", "--status", "failed", "--limit", "10000", "--json")

@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from domains.orders.messages import DeliverOrder, ShipOrder
 from domains.reviews.messages import TEXT_MAX
 from tests.gateway.asserts import problem
 from tests.system import Shop, unique
@@ -17,8 +16,7 @@ def deliver(shop: Shop, *order_ids: str) -> None:
     """The carrier's part, and all that follows from it."""
     for order_id in order_ids:
         shop.settled(order_id)
-        shop.system.inside.send(ShipOrder(order_id))
-        shop.system.inside.send(DeliverOrder(order_id))
+        assert shop.http.post(f"/v1/shipments/{order_id}/delivery").status_code == 200
     shop.system.quiet()
     shop.caught_up()
 

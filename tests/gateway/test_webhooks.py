@@ -11,7 +11,7 @@ import pytest
 from gateway.settings import webhook_secret
 from gateway.webhooks import SIGNATURE, WINDOW_S, WebhookRefused, sign, verify
 from tests.gateway.asserts import problem
-from tests.system import Json, Shop, System, unique
+from tests.system import HELD, Json, Shop, System, unique
 
 NOW = 1_795_000_000
 BODY = b'{"amount_cents":100}'
@@ -109,7 +109,7 @@ def commits(system: System, order_id: str) -> list[tuple[str, str]]:
 def test_an_answer_that_comes_later_settles_the_order(system: System, shop: Shop) -> None:
     sku = shop.product(units=2)
     order_id = shop.place(sku, payment_token="tok_async")["order_id"]
-    assert shop.settled(order_id)["status"] == "paid"
+    assert shop.settled(order_id)["status"] == "shipped"
     assert commits(system, order_id)[1:] == [("payment-provider", "PaymentCaptured")]
 
 
@@ -125,7 +125,9 @@ def test_charges_and_refunds_may_all_be_told_of_later_and_twice(system: System, 
     assert in_mode(system, asynchronous_share=1.0, webhook_copies=2)["webhook_copies"] == 2
     try:
         sku = shop.product(units=2)
-        paid, declined = (shop.place(sku, payment_token=token)["order_id"] for token in ("tok_ok", "tok_stolen"))
+        paid, declined = (
+            shop.place(sku, payment_token=token, **HELD)["order_id"] for token in ("tok_ok", "tok_stolen")
+        )
         assert (shop.settled(paid)["status"], shop.settled(declined)["status"]) == ("paid", "cancelled")
         assert shop.http.post(f"/v1/orders/{paid}/cancellation", json={"reason": "no more"}).status_code == 200
         assert shop.settled(paid)["status"] == "cancelled"
@@ -160,7 +162,7 @@ def test_the_mode_is_for_everybody_until_it_is_changed(system: System, shop: Sho
         in_mode(system, lost_answer_share=1.0, latency_ms=1)
         second = shop.place(sku)["order_id"]
         for order_id in (first, second):
-            assert shop.settled(order_id)["status"] == "paid"
+            assert shop.settled(order_id)["status"] == "shipped"
     finally:
         in_mode(system)
     assert system.ledger()["captured_cents"] == captured + 2_000

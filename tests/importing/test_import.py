@@ -261,6 +261,7 @@ async def test_the_report(system: System, reader: Reader, tmp_path: Path) -> Non
         "month",
         "category",
         "payment type",
+        "delivery",
     }
 
 

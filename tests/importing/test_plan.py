@@ -62,14 +62,16 @@ def test_a_delivered_order(tmp_path: Path) -> None:
         "olist-record-payment-o1",
         "olist-confirm-payment-o1",
         "olist-dispatch-o1",
+        "olist-record-shipment-o1",
         "olist-ship-o1",
+        "olist-record-delivery-o1",
         "olist-deliver-o1",
     ]
     assert [step.occurred_at.strftime("%m-%d %H:%M") for step in lives(records)["o1"].steps] == [
         *["01-31 23:59"] * 4,
         *["02-01 00:10"] * 2,
-        *["02-03 12:00"] * 2,
-        "02-09 18:30",
+        *["02-03 12:00"] * 3,
+        *["02-09 18:30"] * 2,
     ]
 
 
@@ -105,7 +107,17 @@ def test_units_at_one_price_are_one_line_and_payments_keep_their_order(records: 
             "unavailable-items",
             ["PlaceOrder", "ReceiveStock", "ReserveStock", "ConfirmReservation", "CancelOrder", "ReleaseStock"],
         ),
-        ("shipped-no-items", ["PlaceOrder", "ConfirmReservation", "RecordPayment", "ConfirmPayment", "ShipOrder"]),
+        (
+            "shipped-no-items",
+            [
+                "PlaceOrder",
+                "ConfirmReservation",
+                "RecordPayment",
+                "ConfirmPayment",
+                "RecordShipment",
+                "ShipOrder",
+            ],
+        ),
     ],
 )
 def test_lives_that_are_cut_short(records: Records, order_id: str, expected: list[str]) -> None:

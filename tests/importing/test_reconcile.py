@@ -39,6 +39,7 @@ async def test_what_was_imported_is_equal_to_the_cent(records: Records, reader: 
     assert figures["month"]["2016-09"] == {"orders": 1, "items": 1050, "freight": 205, "captured": 1255}
     assert figures["category"]["uncategorised"] == {"orders": 1, "items": 9900, "freight": 0}
     assert figures["payment type"]["voucher"] == {"payments": 2, "amount": 3001}
+    assert {month: line["deliveries"] for month, line in figures["delivery"].items()} == {"2018-01": 1, "2018-02": 6}
     assert figures["payment type"]["boleto"] == {"payments": 1, "amount": 100_000_001}
 
 
@@ -98,6 +99,19 @@ async def test_what_was_imported_is_equal_to_the_cent(records: Records, reader: 
             "order_detail",
             "UPDATE order_detail SET customer_id = 'other' WHERE order_id = 'created-1'",
             ["order created-1 in order_detail, customer_id: buyer-created-1 in the CSV, other in the read model"],
+        ),
+        (
+            "shipments",
+            "UPDATE shipment SET delivered_at = '2018-09-01T00:00:00.000000Z' WHERE order_id = 'several'",
+            [
+                "delivery 2018-09, deliveries: 0 in the CSV, 1 in the read model",
+                "order several in shipments, delivered: 2018-02 in the CSV, 2018-09 in the read model",
+            ],
+        ),
+        (
+            "shipments",
+            "DELETE FROM shipment WHERE order_id = 'shipped-1'",
+            ["order shipped-1 in shipments: there in the CSV, absent in the read model"],
         ),
         (
             "payments",

@@ -10,6 +10,9 @@ from typing import Any
 from projections.files import ReadModelFiles
 from tests.system import Json, Shop
 
+KEPT = {"paid": "scheduled", "shipped": "picked_up", "delivered": "delivered"}
+"""In which orders the money is ours, and where the goods are then."""
+
 
 def orders_of(shop: Shop, customer_id: str) -> list[Json]:
     """Every order of a customer, with lines and payment."""
@@ -25,33 +28,51 @@ def orders_of(shop: Shop, customer_id: str) -> list[Json]:
 
 
 def balanced(shop: Shop, customer_id: str = "customer-1") -> list[Json]:
-    """The customer's orders once all is quiet. Each is settled, the shelves of its products (nobody else's) hold what
-    paid orders are owed and no more, and the provider's ledger equals the payments of everybody."""
+    """The customer's orders once all is quiet. Each is settled or waits for the carrier, the shelves of its products
+    (nobody else's) hold what came in and was not shipped, and the ledgers of provider and carrier equal the payments
+    and shipments of everybody."""
     shop.system.quiet()
     shop.caught_up()
     orders = orders_of(shop, customer_id)
     owed: Counter[str] = Counter()
+    gone: Counter[str] = Counter()
     for order in orders:
         payment: dict[str, Any] = order["payment"] or {"status": "", "captured_cents": 0, "refunded_cents": 0}
-        if order["status"] == "paid":
+        shipment: str = (order["shipment"] or {"status": ""})["status"]
+        if order["status"] in KEPT:
             assert (payment["status"], payment["captured_cents"]) == ("captured", order["total_cents"]), order
             assert order["captured_cents"] == order["total_cents"], order
+            assert shipment == KEPT[order["status"]], order
             for line in order["lines"]:
-                owed[line["sku"]] += line["quantity"]
+                (owed if order["status"] == "paid" else gone)[line["sku"]] += line["quantity"]
         else:
             assert order["status"] == "cancelled", order
             assert payment["status"] in ("", "declined", "refunded"), order
             assert payment["captured_cents"] == payment["refunded_cents"], order
+            assert shipment in ("", "refused", "cancelled"), order
+    received = _received(shop)
     for sku in {line["sku"] for order in orders for line in order["lines"]}:
         on_hand, reserved, available = shop.stock(sku)
-        assert (reserved, available) == (owed[sku], on_hand - owed[sku]), sku
-        assert available >= 0, sku
+        assert (on_hand, reserved) == (received[sku] - gone[sku], owed[sku]), sku
+        assert available == on_hand - reserved >= 0, sku
     ledger = shop.system.ledger()
     assert (ledger["captured_cents"], ledger["refunded_cents"], ledger["charges"]) == _payments(shop)
+    parcels = shop.system.parcels()
+    assert (parcels["picked_up"] + parcels["scheduled"], parcels["refused"], parcels["cancelled"]) == _shipments(shop)
     _billed(shop, orders)
     points = shop.http.get(f"/v1/loyalty/{customer_id}").json()["points"]
-    assert points == sum(order["captured_cents"] // 100 for order in orders if order["status"] == "paid")
+    assert points == sum(order["captured_cents"] // 100 for order in orders if order["status"] in KEPT)
     return orders
+
+
+def _received(shop: Shop) -> Counter[str]:
+    """Units that ever came in, by SKU."""
+    received: Counter[str] = Counter()
+    for commit in shop.system.inside.commits("inventory"):
+        for event in commit.events:
+            if event["type"] == "StockReceived":
+                received[event["sku"]] += event["quantity"]
+    return received
 
 
 def _billed(shop: Shop, orders: list[Json]) -> None:
@@ -69,9 +90,24 @@ def _billed(shop: Shop, orders: list[Json]) -> None:
 
 def _payments(shop: Shop) -> tuple[int, int, int]:
     """Captured, refunded and how many charges, of the whole read model."""
-    live = ReadModelFiles(shop.system.settings.read_models).live("payments")
+    sums = "SELECT sum(captured_cents), sum(refunded_cents), sum(captured_cents > 0) FROM payment"
+    captured, refunded, charges = _asked(shop, "payments", sums)
+    return captured or 0, refunded or 0, charges or 0
+
+
+def _shipments(shop: Shop) -> tuple[int, ...]:
+    """Taken by the carrier, refused by it, called off, of the whole read model."""
+    counts = """
+        SELECT count(CASE WHEN status IN ('scheduled', 'picked_up', 'delivered') THEN 1 END),
+            count(CASE WHEN status = 'refused' THEN 1 END), count(CASE WHEN status = 'cancelled' THEN 1 END)
+        FROM shipment
+    """
+    return _asked(shop, "shipments", counts)
+
+
+def _asked(shop: Shop, model: str, sql: str) -> tuple[int, ...]:
+    live = ReadModelFiles(shop.system.settings.read_models).live(model)
     assert live is not None
     with closing(sqlite3.connect(f"{live.as_uri()}?mode=ro", uri=True)) as database:
-        sums = "SELECT sum(captured_cents), sum(refunded_cents), sum(captured_cents > 0) FROM payment"
-        captured, refunded, charges = database.execute(sums).fetchone()
-    return captured or 0, refunded or 0, charges or 0
+        row: tuple[int, ...] = database.execute(sql).fetchone()
+    return row

@@ -150,10 +150,10 @@ def cluster_of(cluster: LocalCluster) -> dict[str, str]:
 
 
 @pytest.mark.long
-def test_a_system_on_a_cluster_takes_an_order_to_paid(own_cluster: LocalCluster, tmp_path: Path) -> None:
+def test_a_system_on_a_cluster_ships_an_order(own_cluster: LocalCluster, tmp_path: Path) -> None:
     with running_system(tmp_path / "data", **cluster_of(own_cluster)) as system:
         shop = Shop(system)
-        assert shop.settled(shop.place(shop.product(units=1))["order_id"])["status"] == "paid"
+        assert shop.settled(shop.place(shop.product(units=1))["order_id"])["status"] == "shipped"
         shop.close()
 
 
@@ -173,5 +173,5 @@ def test_a_system_on_a_cluster_goes_on_without_any_one_server(
             return str(answer.json()["order_id"]) if answer.status_code == 201 else None
 
         path = f"/v1/orders/{until(placed, 'an order without one server', every_s=0.2)}"
-        until(lambda: shop.http.get(path).json().get("status") == "paid", "the end of the order", every_s=0.2)
+        until(lambda: shop.http.get(path).json().get("status") == "shipped", "the end of the order", every_s=0.2)
         shop.close()

@@ -25,16 +25,18 @@ from tests.system import PATIENCE_S, Shop, System, descendants, order_of, unique
 ORDERS = 100
 CLIENTS = 12
 TOKENS = ("tok_ok", "tok_ok", "tok_ok", "tok_declined", "tok_lost_answer", "tok_flaky")
+CARRIERS = ("ship_ok", "ship_ok", "ship_refused", "ship_lost_answer", "ship_flaky")
 PARTS = {
     "commands": "--part commands",
     "projections": "--part projections",
     "processes": "--part processes",
     "customers": "--part customers",
     "provider": "main provider --port",
+    "carrier": "main carrier --port",
     "broker": "nats-server -c",
     "gateway": "main serve",
 }
-VICTIMS = ("commands", "projections", "processes", "provider", "gateway worker", "broker")
+VICTIMS = ("commands", "projections", "processes", "provider", "carrier", "gateway worker", "broker")
 
 
 @dataclass
@@ -73,6 +75,7 @@ async def place_orders(system: System, customer_id: str, sku: str, orders: int, 
         async def client() -> None:
             for number in numbers:
                 body = order_of(sku, customer_id=customer_id, payment_token=TOKENS[number % len(TOKENS)])
+                body |= {"shipping_token": CARRIERS[number % len(CARRIERS)]}
                 key = f"{customer_id}-{number}"
                 deadline = time.monotonic() + PATIENCE_S
                 while key not in seen.orders:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.system import Shop, System, descendants, order_of, running_system, unique, until
+from tests.system import HELD, Shop, System, descendants, order_of, running_system, unique, until
 
 GATEWAYS = 2
 
@@ -35,7 +35,7 @@ def test_a_position_from_one_gateway_is_waited_for_at_another(system: System) ->
     sku = shop.product(units=40)
     for number in range(1, 21):
         with httpx.Client(**system.options("staff", "staff-1")) as http:
-            placed = http.post("/v1/orders", json=order_of(sku, 2))
+            placed = http.post("/v1/orders", json=order_of(sku, 2, **HELD))
             assert placed.status_code == 201
         headers = {"Min-Position": placed.headers["Position"], "Prefer": "wait=30"}
         for path in (placed.headers["Location"], f"/v1/stock/{sku}"):

@@ -227,7 +227,7 @@ def test_a_system_of_two_workers_and_several_partitions_takes_orders_to_their_en
         skus = [shop.product(units=20) for _ in range(4)]
         placed = [shop.place(skus[number % 4])["order_id"] for number in range(24)]
         for order_id in placed:
-            assert shop.settled(order_id)["status"] == "paid"
+            assert shop.settled(order_id)["status"] == "shipped"
         assert len(balanced(shop)) == len(placed)
         found = shop.http.get("/v1/services").json()["partitions"]
         everything = {each.name: partitions.get(each.name, 1) for each in compose.LOGS}

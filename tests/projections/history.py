@@ -46,12 +46,24 @@ from domains.payments.messages import (
 from domains.payments.payment import payments
 from domains.reviews.messages import NoteDelivery, NotePurchase, PostReview
 from domains.reviews.review import reviews
+from domains.shipping.messages import (
+    CancelPickup,
+    ConfirmCancellation,
+    ConfirmPickup,
+    RecordDelivery,
+    RecordShipment,
+    RefusePickup,
+    SchedulePickup,
+    ShipmentItem,
+)
+from domains.shipping.shipment import shipping
 
 DOMAINS: dict[str, Domain[Any, Any, Any]] = {
     domain.name: domain
     for domain in (
         orders,
         payments,
+        shipping,
         inventory,
         catalogue,
         billing,
@@ -120,11 +132,29 @@ def payment_commands(random: Random, order_id: str) -> list[Struct]:
     )
 
 
+def shipping_commands(random: Random, order_id: str) -> list[Struct]:
+    items = tuple(ShipmentItem(sku, random.randint(1, 6)) for sku in random.sample(SKUS, random.randint(0, 3)))
+    schedule = SchedulePickup(order_id, items, "ship_ok")
+    pick_up, deliver = ConfirmPickup(order_id, f"pu-{order_id}"), RecordDelivery(order_id)
+    called_off = [CancelPickup(order_id, "late"), ConfirmCancellation(order_id)]
+    return random.choice(
+        [
+            [schedule],
+            [schedule, pick_up, pick_up],
+            [schedule, pick_up, deliver],
+            [schedule, RefusePickup(order_id, "not_carried"), deliver],
+            [schedule, *called_off],
+            [schedule, pick_up, *called_off[: random.randint(1, 2)], deliver],
+            [RecordShipment(order_id, items), deliver][: random.randint(1, 2)],
+        ]
+    )
+
+
 def inventory_commands(random: Random, order_id: str) -> list[Struct]:
     receipt = ReceiveStock(random.choice(SKUS), f"r{random.randint(0, 30)}", random.randint(1, 20))
     items = tuple(ItemQuantity(sku, random.randint(1, 6)) for sku in random.sample(SKUS, random.randint(1, 3)))
     ends: list[list[Struct]] = [[], [ReleaseStock(order_id, items)], [DispatchStock(order_id, items)]]
-    watched = random.choice([[], [WatchStock(random.choice(SKUS), random.randint(0, 20))]])
+    watched = [WatchStock(random.choice(SKUS), random.randint(3, 20))] * random.randint(0, 1)
     return [receipt, *watched, ReserveStock(order_id, items), *random.choice(ends)]
 
 
@@ -169,6 +199,7 @@ def notification_commands(random: Random, order_id: str) -> list[Struct]:
 COMMANDS = {
     "orders": order_commands,
     "payments": payment_commands,
+    "shipping": shipping_commands,
     "inventory": inventory_commands,
     "catalogue": catalogue_commands,
     "billing": billing_commands,

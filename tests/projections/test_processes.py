@@ -11,13 +11,16 @@ from bus.blocks import Commit
 from domains.inventory.messages import ItemQuantity, StockRefused, StockReserved
 from domains.orders.messages import OrderCancelled, OrderLine, OrderPlaced
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
-from domains.processes.checkout import CheckoutAdvanced, CheckoutInput, Observe, checkout
+from domains.processes.checkout import checkout
+from domains.processes.messages import CheckoutAdvanced, CheckoutInput, Observe
+from domains.shipping.messages import ShipmentPickedUp
 from gateway.processes import ProcessStatus, processes_of
 from projections.batches import Batch, ReadBlock
 from projections.files import ReadModelFiles
 from projections.processes import STUCK_AFTER_S, processes
 from projections.reader import Reader
 from projections.store import Store
+from tests.specification import told
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(seconds=2 * STUCK_AFTER_S)
@@ -39,7 +42,15 @@ def life(order_id: str, *later: CheckoutInput) -> list[CheckoutInput]:
 LIVES: dict[str, tuple[list[CheckoutInput], ProcessStatus]] = {
     "a-reserving": (life("a-reserving"), "running"),
     "b-charging": (life("b-charging", reserved("b-charging")), "waiting"),
-    "c-paid": (life("c-paid", reserved("c-paid"), PaymentCaptured("c-paid", "ch_1", 100)), "done"),
+    "c-shipped": (
+        life(
+            "c-shipped",
+            reserved("c-shipped"),
+            PaymentCaptured("c-shipped", "ch_1", 100),
+            ShipmentPickedUp("c-shipped", "pu_1"),
+        ),
+        "done",
+    ),
     "d-refused": (life("d-refused", StockRefused("d-refused", "sku", wanted=1, available=0)), "failed"),
     "e-declined": (life("e-declined", reserved("e-declined"), PaymentDeclined("e-declined", "no")), "failed"),
     "f-leaving": (life("f-leaving", reserved("f-leaving"), OrderCancelled("f-leaving", "r")), "compensating"),
@@ -58,8 +69,7 @@ def blocks(at: datetime) -> list[ReadBlock]:
         commits: list[Commit[object]] = []
         for order_id, (inputs, _) in LIVES.items():
             if number < len(inputs):
-                command = Observe(order_id, inputs[number])
-                events = checkout.decide({order_id: states[order_id]}, command)
+                events = checkout.decide({order_id: states[order_id]}, told(inputs[number]))
                 assert events, f"{order_id} does not care about {inputs[number]}"
                 for event in events:
                     states[order_id] = checkout.evolve(states[order_id], event)
@@ -90,7 +100,7 @@ async def test_each_stands_as_its_decider_says_however_it_was_batched(tmp_path: 
         assert each.event == type(inputs[-1]).__name__
         assert each.began_at < each.changed_at or len(inputs) == 1
     last = next(each for each in found if each.process_id == "e-declined")
-    assert (last.state, last.commands) == ("Ended", ["ReleaseStock", "CancelOrder"])
+    assert (last.state, last.commands) == ("failed", ["ReleaseStock", "CancelOrder"])
     await reader.close()
 
 

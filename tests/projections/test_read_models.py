@@ -34,6 +34,15 @@ from domains.payments.messages import (
     RefundRequested,
 )
 from domains.reviews.messages import ReviewPosted
+from domains.shipping.messages import (
+    ShipmentCancelled,
+    ShipmentDelivered,
+    ShipmentPickedUp,
+    ShipmentRecalled,
+    ShipmentRecorded,
+    ShipmentRefused,
+    ShipmentScheduled,
+)
 from projections.batches import Batch, ReadBlock
 from projections.bought_together import PAIRED_MAX, bought_together
 from projections.commit_index import PLACES, commit_index
@@ -49,6 +58,7 @@ from projections.projection import Projection
 from projections.reader import Query, Reader
 from projections.reviews import reviews
 from projections.sales import SALES_BY_CATEGORY, SALES_BY_MONTH, SALES_BY_STATUS, SalesRow, sales
+from projections.shipments import shipments
 from projections.stock import stock
 from projections.store import Store
 from tests.projections.history import DOMAINS, history_of
@@ -199,6 +209,43 @@ def fold_payments(history: list[Happened]) -> dict[str, Rows]:
     return {"payment": rows_of(paid), "payment_part": rows_of(parts)}
 
 
+SHIPMENT_STATUS: dict[Any, str] = {
+    ShipmentPickedUp: "picked_up",
+    ShipmentRefused: "refused",
+    ShipmentRecalled: "recalled",
+    ShipmentCancelled: "cancelled",
+    ShipmentDelivered: "delivered",
+}
+
+
+def fold_shipments(history: list[Happened]) -> dict[str, Rows]:
+    sent: dict[str, dict[str, Any]] = {}
+    for e, version, at, _ in history:
+        if isinstance(e, ShipmentScheduled | ShipmentRecorded):
+            gone = isinstance(e, ShipmentRecorded)
+            sent[e.order_id] = {
+                "order_id": e.order_id,
+                "status": "picked_up" if gone else "scheduled",
+                "units": sum(item.quantity for item in e.items),
+                "tracking_id": None,
+                "refusal_code": None,
+                "version": version,
+                "scheduled_at": at,
+                "picked_up_at": at if gone else None,
+                "delivered_at": None,
+            }
+            continue
+        shipment = sent[e.order_id]
+        shipment |= {"status": SHIPMENT_STATUS[type(e)], "version": version}
+        if isinstance(e, ShipmentPickedUp):
+            shipment |= {"tracking_id": e.tracking_id, "picked_up_at": at}
+        if isinstance(e, ShipmentRefused):
+            shipment["refusal_code"] = e.code
+        if isinstance(e, ShipmentDelivered):
+            shipment["delivered_at"] = at
+    return {"shipment": [tuple(sent[order_id].values()) for order_id in sorted(sent)]}
+
+
 def fold_products(history: list[Happened]) -> dict[str, Rows]:
     found: Table = {}
     for e, version, at, _ in history:
@@ -331,6 +378,7 @@ CASES = [
     (order_detail, fold_order_detail),
     (sales, fold_sales),
     (payments, fold_payments),
+    (shipments, fold_shipments),
     (products, fold_products),
     (stock, fold_stock),
     (invoices, fold_invoices),
