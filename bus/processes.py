@@ -6,7 +6,8 @@ it decides there is relayed as commands.
 
 The process itself is a domain like any other: its engine records each input together with the commands that it
 caused, in one commit. An input's command id derives from the event's position and a relayed command's from the
-position of the commit that caused it, so a crash anywhere repeats and never doubles.
+position of the commit that caused it, so a crash anywhere repeats and never doubles. So does the id of what a timer of
+an instance is to tell it: however often it rings, that takes effect once.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from bus.commands import FRAME_BYTES_MAX, Answer, Refused, Stored, Unavailable, Unchanged, Unknown
 from bus.reactor import Again, Occurrence, Reaction
 from bus.sender import Sender
+from bus.timers import Due, Timer, Timers, TimersUnreachable
 from domains.kernel import Policy
 
 PING = "processes.ping"
@@ -52,13 +56,84 @@ def observe(sender: Sender, wrap: Callable[[object], tuple[str, Struct]]) -> Rea
     return react
 
 
-def relay(sender: Sender, steps: Callable[[object], Sequence[Struct]], actor: str) -> Reaction:
-    """A reaction that sends what a process decided upon, all at once: a command that is refused withholds no other."""
+class Wake(NamedTuple):
+    """What an instance is to be told after a time, unless it is told to be woken otherwise before."""
+
+    after_s: int
+    command: Struct
+
+
+class Asleep(NamedTuple):
+    """It wants to be told nothing any more."""
+
+
+Timing = Callable[[object], Wake | Asleep | None]
+"""What an event of a process says about that; None where all stays as it is."""
+
+
+def relay(
+    sender: Sender,
+    steps: Callable[[object], Sequence[Struct]],
+    actor: str,
+    timers: Timers | None = None,
+    timing: Timing = lambda _: None,
+) -> Reaction:
+    """A reaction that sends what a process decided upon, all at once: a command that is refused withholds no other. The
+    timer of its instance is set or cancelled meanwhile."""
 
     async def react(what: Occurrence) -> None:
-        await _send_all(sender, steps(what.event), what, what.id, actor, what.commit.occurred_at)
+        sent, timed = await asyncio.gather(
+            _send_all(sender, steps(what.event), what, what.id, actor, what.commit.occurred_at),
+            _time(timers, timing(what.event), what),
+            return_exceptions=True,
+        )
+        for trouble in (sent, timed):
+            if isinstance(trouble, BaseException):
+                raise trouble
 
     return react
+
+
+async def _time(timers: Timers | None, wanted: Wake | Asleep | None, what: Occurrence) -> None:
+    if timers is None or wanted is None:
+        return
+    try:
+        match wanted:
+            case Wake(after_s, command):
+                encoded = Raw(msgspec.json.encode(command))
+                about = what.commit
+                timer = Timer(f"{what.id}-timer", encoded, what.position, about.correlation, about.trace)
+                await timers.set(about.aggregate, what.at + timedelta(seconds=after_s), timer)
+            case Asleep():
+                await timers.cancel(what.commit.aggregate)
+    except TimersUnreachable as error:
+        raise Again(str(error)) from error
+
+
+async def ring(sender: Sender, timers: Timers, decode: Callable[[Raw], Struct], actor: str) -> None:
+    """Tell instances what they wanted to be told by now, until cancelled. What cannot be told yet comes again."""
+
+    async def tell(due: Due) -> None:
+        timer = due.timer
+        try:
+            answer = await sender.send(
+                decode(timer.command),
+                id=timer.id,
+                actor=actor,
+                cause=timer.cause,
+                correlation=timer.correlation,
+                trace=timer.trace,
+            )
+            _told(answer)
+        except Again as trouble:
+            log.info("%s: %s must wait: %s", actor, timer.id, trouble)
+        except (StepRefused, msgspec.DecodeError) as error:
+            log.error("%s: %s is refused: %s", actor, timer.id, error)
+        else:
+            await due.done()
+
+    async for batch in timers.due():
+        await asyncio.gather(*map(tell, batch))
 
 
 def _told(answer: Answer) -> None:

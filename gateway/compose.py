@@ -16,6 +16,7 @@ from bus.commands import command_subject
 from bus.connection import Client
 from bus.jetstream import JetStreamLog
 from bus.presence import Present
+from bus.processes import Asleep, Timing, Wake
 from bus.sender import Sender
 from bus.witness import recall
 from domains.billing.invoice import billing
@@ -35,7 +36,7 @@ from domains.orders.order import orders
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.payments.payment import payments
 from domains.processes.checkout import checkout
-from domains.processes.messages import CheckoutAdvanced, CheckoutEvent, Observe
+from domains.processes.messages import CheckoutAdvanced, CheckoutEvent, DeadlinePassed, Observe
 from domains.reviews.policy import reviews_policy
 from domains.reviews.review import reviews
 from domains.shipping.messages import ShipmentCancelled, ShipmentDelivered, ShipmentPickedUp, ShipmentRefused
@@ -206,6 +207,8 @@ class Process:
     wrap: Callable[[object], tuple[str, Struct]]
     steps: Callable[[object], tuple[Struct, ...]]
     sends_to: tuple[str, ...]
+    timing: Timing
+    """When it wants to be woken, by what it records."""
 
     def intake(self, log: str) -> str:
         """The name of the reactor that tells it of events."""
@@ -227,6 +230,13 @@ def _checkout_steps(event: object) -> tuple[Struct, ...]:
     return event.steps
 
 
+def _checkout_timing(event: object) -> Wake | Asleep | None:
+    assert isinstance(event, CheckoutAdvanced)
+    if event.alarm is not None:
+        return Wake(event.alarm.after_s, DeadlinePassed(event.order_id, event.alarm.step, event.alarm.attempt))
+    return Asleep() if event.over else None
+
+
 PROCESSES: tuple[Process, ...] = (
     Process(
         domain=checkout,  # type: ignore[arg-type]  # As above.
@@ -239,6 +249,7 @@ PROCESSES: tuple[Process, ...] = (
         wrap=_observe_checkout,
         steps=_checkout_steps,
         sends_to=("inventory", "orders", "payments", "shipping"),
+        timing=_checkout_timing,
     ),
 )
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
-from typing import Literal, get_args
+from typing import Literal, Union, get_args
+
+import msgspec
 
 from bus import queue_worker
 from bus.announcements import Announcer
@@ -16,10 +20,11 @@ from bus.connection import Client, close, connect
 from bus.control import Reply, serve
 from bus.jetstream import JetStreamLog
 from bus.presence import Announcing, Present, this_process
-from bus.processes import PING, follow, observe, relay
+from bus.processes import PING, follow, observe, relay, ring
 from bus.queue import ensure_queue
 from bus.queue_worker import QueueWorker
 from bus.reactor import Reactor
+from bus.timers import Timers
 from bus.work_queue import WorkQueue
 from domains.customers.customer import customers
 from gateway import compose
@@ -113,6 +118,7 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
     mesh = compose.mesh(settings)
     async with AsyncExitStack() as stack:
         reactors: list[Reactor[object]] = []
+        ringing: list[Callable[[], Coroutine[None, None, None]]] = []
         for process in compose.PROCESSES:
             name = process.domain.name
             for stream, events in process.observes.items():
@@ -120,7 +126,11 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
                 reactions = dict.fromkeys(events, reaction)
                 intake = process.intake(stream)
                 reactors.append(Reactor(intake, logs[stream], decoders[stream], reactions, checkpoints, told=announcer))
-            relaying = dict.fromkeys(process.domain.events, relay(sender, process.steps, name))
+            timers = Timers(client, name, settings.replicas)
+            await timers.open()
+            relaying = dict.fromkeys(process.domain.events, relay(sender, process.steps, name, timers, process.timing))
+            command = msgspec.json.Decoder(Union[process.domain.commands])  # noqa: UP007  # Made at run time.
+            ringing.append(partial(ring, sender, timers, command.decode, name))
             reactors.append(Reactor(process.relay, logs[name], decoders[name], relaying, checkpoints, told=announcer))
         for policy in compose.POLICIES:
             for stream, events in policy.observes.items():
@@ -143,6 +153,8 @@ async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings:
                     tasks.create_task(queue.work(do))
                 for reactor in reactors:
                     tasks.create_task(reactor.run())
+                for each in ringing:
+                    tasks.create_task(each())
         finally:
             for reactor in reactors:
                 await reactor.save()

@@ -90,6 +90,11 @@ class Inside:
         """What is no part of the gateway."""
         return self._run(self._sender.send(command, id=unique("test"), actor="tests"))
 
+    def timers(self) -> set[str]:
+        """The keys for which one is set."""
+        info = self._run(self._client.jetstream().stream_info("timers", subjects_filter="timers.set.>"))
+        return {subject.rpartition(".")[2] for subject in info.state.subjects or {}}
+
     def close(self) -> None:
         self._run(close(self._client))
         self._loop.call_soon_threadsafe(self._loop.stop)

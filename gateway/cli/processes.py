@@ -1,27 +1,46 @@
-"""`tally processes`: what is under way between the services, and how it ended."""
+"""`tally processes`: what is under way between the services, how it ended, and a hand where it does not go on."""
 
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
+from collections.abc import Callable
 from typing import get_args
+from uuid import uuid4
 
 import click
 import msgspec
+from msgspec import Struct
 from rich.table import Table
 
+from bus.commands import Answer, Refused, Stored
+from bus.connection import close, connect
+from domains.processes.messages import Compensate, Intervention, RetryStep, SkipStep
+from gateway import compose
 from gateway.cli.tables import show
 from gateway.processes import Process, ProcessStatus, processes_of
 from gateway.settings import Settings, from_environment
+from gateway.up import system
 from projections.reader import Reader, ReadModelMissing
 
 
-@click.command()
+class Intervened(Struct, frozen=True):
+    process_id: str
+    version: int
+    position: str
+
+
+@click.group(invoke_without_command=True)
 @click.option("--status", type=click.Choice(get_args(ProcessStatus)), help="Only those that stand so.")
 @click.option("--after", default="", help="Begin behind this id.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
-def processes(status: ProcessStatus | None, after: str, limit: int, as_json: bool) -> None:
+@click.pass_context
+def processes(context: click.Context, status: ProcessStatus | None, after: str, limit: int, as_json: bool) -> None:
     """Show the checkouts, by the ids of their orders: where each is, since when, and what it did last."""
+    if context.invoked_subcommand is not None:
+        return
     try:
         found = asyncio.run(_processes(from_environment(), status, after, limit))
     except ReadModelMissing as error:
@@ -42,3 +61,61 @@ async def _processes(settings: Settings, status: ProcessStatus | None, after: st
         return await processes_of(reader, status, after, limit)
     finally:
         await reader.close()
+
+
+_Verb = Callable[[str, str, bool], None]
+
+
+def _intervention(verb: _Verb) -> click.Command:
+    reason = click.option("--reason", required=True, help="Why; it is kept, with who it was.")
+    as_json = click.option("--json", "as_json", is_flag=True)
+    return processes.command()(click.argument("process_id")(reason(as_json(verb))))
+
+
+@_intervention
+def retry(process_id: str, reason: str, as_json: bool) -> None:
+    """Send again what PROCESS_ID has no answer to. Whoever did it already does nothing more."""
+    _intervene(RetryStep(process_id, reason), as_json)
+
+
+@_intervention
+def skip(process_id: str, reason: str, as_json: bool) -> None:
+    """Let PROCESS_ID go on as if what it waits for had come: it was seen to otherwise, and will not be taken back."""
+    _intervene(SkipStep(process_id, reason), as_json)
+
+
+@_intervention
+def compensate(process_id: str, reason: str, as_json: bool) -> None:
+    """Give PROCESS_ID up: what was done is taken back, the last first, and the order is cancelled."""
+    _intervene(Compensate(process_id, reason), as_json)
+
+
+def _intervene(command: Intervention, as_json: bool) -> None:
+    match asyncio.run(_sent(from_environment(), command)):
+        case Stored(position, version):
+            told = Intervened(command.order_id, version, f"checkout={position}")
+            spoken = f"{told.process_id} is told, at {told.position}"
+            click.echo(msgspec.json.encode(told).decode() if as_json else spoken)
+        case Refused(code, detail):
+            raise click.ClickException(f"{detail} ({code})")
+        case other:
+            raise click.ClickException(f"nobody answers ({type(other).__name__.lower()}): look whether it was done")
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # Nobody has a name for it: in a container, say.
+        return str(os.getuid())
+
+
+async def _sent(settings: Settings, command: Intervention) -> Answer:
+    async with system(settings) as where:
+        client = await connect(where.nats_url, "tally")
+        try:
+            sender = compose.sender(client, await compose.open_logs(client, settings))
+            return await sender.send(
+                command, id=f"tally-{uuid4().hex}", actor=f"tally:{_who()}", correlation=command.order_id
+            )
+        finally:
+            await close(client)

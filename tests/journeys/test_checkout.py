@@ -67,6 +67,18 @@ def test_the_carriers_call_delivers_an_order(shop: Shop) -> None:
     balanced(shop)
 
 
+def test_a_checkout_under_way_has_one_timer_and_one_that_ended_has_none(shop: Shop) -> None:
+    sku = shop.product(units=5)
+    held, shipped = shop.held(sku)["order_id"], shop.settled(shop.place(sku)["order_id"])["order_id"]
+    declined = shop.settled(shop.place(sku, payment_token="tok_declined")["order_id"])["order_id"]
+    shop.system.quiet()
+    assert shop.system.inside.timers() & {held, shipped, declined} == {held}
+    assert shop.http.post(f"/v1/orders/{held}/cancellation", json={"reason": "r"}).status_code == 200
+    shop.settled(held)
+    shop.system.quiet()
+    assert held not in shop.system.inside.timers()
+
+
 def test_a_payment_that_is_answered_after_its_deadline_is_refunded(shop: Shop) -> None:
     sku = shop.product(units=1, price_cents=400)
     order_id = shop.place(sku, payment_token="tok_slow")["order_id"]
