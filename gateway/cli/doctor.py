@@ -21,7 +21,10 @@ from gateway.recorded import RecordingUnreadable, opened, record
 from gateway.replay import Found, ReplayFailed, differences, replay
 from gateway.settings import Settings, from_environment
 from gateway.up import broker_alone
+from projections.books import discrepancies
 from projections.feed import continues, remembered_position
+from projections.files import ReadModelFiles
+from projections.reader import ReadModelMissing
 
 
 @click.group(invoke_without_command=True)
@@ -89,6 +92,28 @@ async def _scrub(log: JetStreamLog, decoder: BlockDecoder[object]) -> dict[str, 
                     raise LogDamaged(f"{broken} in block {one.sequence}")
                 versions[commit.aggregate] = commit.version
     return {"blocks": blocks, "commits": commits, "aggregates": len(versions)}
+
+
+@doctor.command()
+@click.option("--json", "as_json", is_flag=True)
+def books(as_json: bool) -> None:
+    """Check that each order's payment and shipment are as the order says: captured is what was given back and what
+    shipped or open orders keep. Reads the read models; what is under way at this moment may be shown."""
+    try:
+        found = discrepancies(ReadModelFiles(from_environment().read_models))
+    except ReadModelMissing as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    elif found:
+        table = Table("order", "is", "payment", "shipment", "captured", "refunded", "wrong", box=None)
+        for one in found:
+            states = (one.order_status, one.payment_status or "-", one.shipment_status or "-")
+            table.add_row(one.order_id, *states, str(one.captured_cents), str(one.refunded_cents), one.wrong)
+        show(table)
+    else:
+        click.echo("the books are balanced")
+    raise SystemExit(1 if found else 0)
 
 
 @doctor.command("record")

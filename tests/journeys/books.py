@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import closing
 from typing import Any
 
+from projections.books import discrepancies
 from projections.files import ReadModelFiles
 from tests.system import Json, Shop
 
@@ -59,6 +60,7 @@ def balanced(shop: Shop, customer_id: str = "customer-1") -> list[Json]:
     assert (ledger["captured_cents"], ledger["refunded_cents"], ledger["charges"]) == _payments(shop)
     parcels = shop.system.parcels()
     assert (parcels["picked_up"] + parcels["scheduled"], parcels["refused"], parcels["cancelled"]) == _shipments(shop)
+    assert discrepancies(ReadModelFiles(shop.system.settings.read_models)) == []
     _billed(shop, orders)
     points = shop.http.get(f"/v1/loyalty/{customer_id}").json()["points"]
     assert points == sum(order["captured_cents"] // 100 for order in orders if order["status"] in KEPT)
