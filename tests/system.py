@@ -203,7 +203,8 @@ class System:
         heads = self.inside.heads()
         with sqlite3.connect(f"{(self.folder / 'reactors.db').as_uri()}?mode=ro", uri=True) as database:
             stands = dict(database.execute("SELECT reactor, sequence FROM checkpoint").fetchall())
-            assert not database.execute("SELECT * FROM parked").fetchall(), "reactions were given up"
+            given_up = database.execute("SELECT * FROM parked").fetchall()
+            assert not given_up, f"reactions were given up: {given_up}"
         database.close()
         wanted = {f"{process.domain.name}-from-{log}": log for process in compose.PROCESSES for log in process.observes}
         wanted |= {f"{process.domain.name}-relay": process.domain.name for process in compose.PROCESSES}
