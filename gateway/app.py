@@ -29,11 +29,13 @@ from gateway import compose, docs
 from gateway.bodies import BODY_BYTES_MAX
 from gateway.direct import Direct
 from gateway.gate import Gate
+from gateway.limits import HEADERS, Limits, buckets_of, unknown_routes
 from gateway.logs import log_to_stderr
+from gateway.openapi import kinds_of
 from gateway.problems import handle
 from gateway.running import nats_url
 from gateway.security import Authentication
-from gateway.settings import Settings, from_environment, home, jwt_secret, webhook_secret
+from gateway.settings import Settings, SettingsError, from_environment, home, jwt_secret, webhook_secret
 from gateway.tokens import Tokens
 from projections.reader import Reader
 
@@ -108,15 +110,24 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[*compose.routes(), docs.page, docs.asyncapi, docs.messages_page, docs.files()],
         lifespan=[lifespan],
         state=State(),
-        middleware=[DefineMiddleware(Authentication), DefineMiddleware(Direct)],
+        middleware=[DefineMiddleware(Authentication), *_limits(settings), DefineMiddleware(Direct)],
         exception_handlers={Exception: handle},
         request_max_body_size=BODY_BYTES_MAX,
         openapi_config=docs.openapi,
         debug=False,
         logging_config=None,
     )
+    if missing := unknown_routes(settings.at_once, {f"{method.upper()} {path}" for path, method in kinds_of(app)}):
+        raise SettingsError(f"TALLY_ROUTE_LIMITS has {missing[0]!r}, and there is no such route")
     app.asgi_handler = Traced(app.asgi_handler)  # Around everything: what no route takes is answered with a trace, too.
     return app
+
+
+def _limits(settings: Settings) -> list[DefineMiddleware]:
+    """Nothing where nothing is limited: then it costs nothing."""
+    if not settings.rates and not settings.at_once:
+        return []
+    return [DefineMiddleware(Limits, buckets=buckets_of(settings.rates), at_once=settings.at_once)]
 
 
 def served() -> Litestar:
@@ -139,7 +150,8 @@ def _answered(method: str, status: int) -> Counter:
 
 
 class Traced:
-    """Takes up or begins a trace (W3C Trace Context), counts and times the request."""
+    """Takes up or begins a trace (W3C Trace Context), counts and times the request, and puts on its answer what every
+    answer to it bears."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -160,7 +172,8 @@ class Traced:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"traceparent", traceparent.encode())]
+                more = scope["state"].get(HEADERS, ())
+                message["headers"] = [*message["headers"], *more, (b"traceparent", traceparent.encode())]
                 _answered(method, message["status"]).inc()
             await send(message)
 

@@ -99,6 +99,11 @@ HEADERS: Json = {
     "Location": {"description": "Where it is to be seen.", "schema": {"type": "string", "pattern": "^/v[0-9]+/"}},
     "RetryAfter": {"description": "Come again after so many seconds.", "schema": _SECONDS},
     "PreferenceApplied": {"description": "Where the client preferred it so.", "schema": {"const": "respond-async"}},
+    "RateLimit": {
+        "description": "Where that is limited: requests that are left (`r`), and when all are there again (`t`).",
+        "schema": _TEXT,
+    },
+    "RateLimitPolicy": {"description": "So many requests (`q`) in so many seconds (`w`).", "schema": _TEXT},
     "Link": {"description": "The next page (RFC 8288).", "schema": _TEXT},
     "Warning": {"description": "What is shown is older than Min-Position.", "schema": _TEXT},
     "Traceparent": {"description": "The trace that this request belongs to.", "required": True, "schema": _TEXT},
@@ -116,10 +121,11 @@ _SAID = {
     412: "It has another version than If-Match says.",
     413: "The body is too large.",
     422: "It is malformed, or breaks a rule; `field` names the culprit.",
+    429: "The client asked too much in a short time, where that is limited.",
     503: "Not possible at the moment; nothing was written.",
 }
 _RETRIED = frozenset((429, 503))
-_ALWAYS = (401, 403)
+_ALWAYS = (401, 403, 429)
 _OF_KIND: Mapping[Kind, tuple[int, ...]] = {
     "health": (503,),
     "write": (*_ALWAYS, 404, 409, 410, 412, 422, 503),
@@ -223,7 +229,7 @@ def _complete(operation: Json, method: str, kind: Kind, has_ids: bool) -> None:
 def _well(answer: Json, status: int, kind: Kind) -> bool:
     """Complete what is answered when all goes well. Whether a client may have it already: such a handler answers
     nothing then, so its content may be null."""
-    names = ["Traceparent"]
+    names = ["Traceparent"] + (["RateLimit", "RateLimitPolicy"] if kind != "health" else [])
     if kind == "write":
         names += ["Position", "ETag"] + (["Location"] if status == 201 else [])
     elif kind == "query":
@@ -248,6 +254,8 @@ def _problem(status: int) -> Json:
     names = ["Traceparent"]
     if status in _RETRIED:
         names += ["RetryAfter"]
+    if status == 429:
+        names += ["RateLimit", "RateLimitPolicy"]
     if status == 401:
         names += ["Authenticate"]
     return {"description": _SAID[status], "headers": _headers(names), "content": _PROBLEM}
@@ -274,6 +282,7 @@ def _problem_details() -> Json:
 
 
 _WIRE = {
+    "RateLimitPolicy": "RateLimit-Policy",
     "RetryAfter": "Retry-After",
     "PreferenceApplied": "Preference-Applied",
     "Authenticate": "WWW-Authenticate",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,10 +18,26 @@ MARKER = "tallystream.json"
 """Lies in every data folder of ours, so that nobody else's is ever written into."""
 PARTITIONS_MAX = 64
 ALERTS_TO_MAX = 50
+ROLES = ("customer", "staff", "admin")
+RATE_PATTERN = re.compile(r"([1-9]\d{0,8})/([1-9]\d{0,4})")
+ROUTE_PATTERN = re.compile(r"(?:GET|POST|PUT|DELETE) /\S*")
+ANY_ROUTE = "*"
+"""Each route that is not named."""
+AT_ONCE_MAX = 1_000_000
 
 
 class SettingsError(Exception):
     """The environment asks for something that cannot be."""
+
+
+class Rate(Struct, frozen=True):
+    """So many requests in so many seconds, all of them at once if one likes."""
+
+    requests: int
+    window_s: int
+
+    def __str__(self) -> str:
+        return f"{self.requests}/{self.window_s}"
 
 
 class Settings(Struct, frozen=True):
@@ -52,6 +68,10 @@ class Settings(Struct, frozen=True):
     alerts_to: tuple[str, ...] = ()
     """Whom to mail what somebody should look after, such as stock that runs low."""
     webhook_secret: str = ""
+    rates: dict[str, Rate] = {}
+    """How much one client may ask, by its role; a role that is not named may ask anything."""
+    at_once: dict[str, int] = {}
+    """How many requests one gateway process handles at once, by route; `*`: of each other route."""
 
     @property
     def read_models(self) -> Path:
@@ -117,6 +137,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         mail_from=_address("TALLY_MAIL_FROM", text("TALLY_MAIL_FROM", "shop@tallystream.example")),
         webhook_secret=text("TALLY_WEBHOOK_SECRET", ""),
         alerts_to=_alerts_to(text("TALLY_ALERTS_TO", "")),
+        rates=_rates(text("TALLY_RATE_LIMITS", "")),
+        at_once=_at_once(text("TALLY_ROUTE_LIMITS", "")),
     )
 
 
@@ -164,6 +186,36 @@ def _partitions(text: str) -> dict[str, int]:
             raise SettingsError(f"TALLY_PARTITIONS has {part.strip()!r}, {wanted}")
         found[name] = int(number)
     return found
+
+
+def _rates(text: str) -> dict[str, Rate]:
+    found: dict[str, Rate] = {}
+    for part, name, value in _pairs(text):
+        match = RATE_PATTERN.fullmatch(value)
+        if name not in ROLES or match is None:
+            wanted = "wanted roles with requests/seconds, such as customer=600/60,staff=6000/60"
+            raise SettingsError(f"TALLY_RATE_LIMITS has {part!r}, {wanted}")
+        found[name] = Rate(int(match[1]), int(match[2]))
+    return found
+
+
+def _at_once(text: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part, name, value in _pairs(text):
+        is_route = name == ANY_ROUTE or ROUTE_PATTERN.fullmatch(name)
+        if not is_route or not value.isdecimal() or not 1 <= int(value) <= AT_ONCE_MAX:
+            wanted = f"wanted routes with a number from 1 to {AT_ONCE_MAX}, such as GET /v1/reports/sales=4,*=500"
+            raise SettingsError(f"TALLY_ROUTE_LIMITS has {part!r}, {wanted}")
+        found[name] = int(value)
+    return found
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
+    """Each `name=value` of a comma-separated list: as it stands there, its name, its value."""
+    for part in text.split(","):
+        if part.strip():
+            name, _, value = part.rpartition("=")
+            yield part.strip(), name.strip(), value.strip()
 
 
 def claim(folder: Path) -> None:

@@ -152,6 +152,8 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_REPLICAS": str(settings.replicas),
         "TALLY_MESH_FILE": str(settings.mesh_file or ""),
         "TALLY_PARTITIONS": ",".join(f"{name}={number}" for name, number in settings.partitions.items()),
+        "TALLY_RATE_LIMITS": ",".join(f"{role}={rate}" for role, rate in settings.rates.items()),
+        "TALLY_ROUTE_LIMITS": ",".join(f"{route}={number}" for route, number in settings.at_once.items()),
         "PROMETHEUS_MULTIPROC_DIR": str(settings.metrics_dir),
     }
     if settings.webhook_secret:

@@ -21,6 +21,10 @@ from gateway.settings import Settings, from_environment
 def serve(settings: Settings, workers: int | None, port: int | None) -> None:
     """Serve the HTTP API alone; broker and workers run elsewhere."""
     log_to_stderr(settings)
+    if settings.at_once:
+        from gateway.app import create_app  # Only its processes need the web framework.
+
+        create_app(settings)  # A route that is not there is said here once, not by each of them again and again.
     asyncio.run(check_broker(settings))
     serve_http(settings, port=port or settings.http_port, workers=workers or settings.gateways)
 

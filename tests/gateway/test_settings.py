@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import MARKER, Settings, SettingsError, claim, from_environment, home, jwt_secret, secret
+from gateway.settings import MARKER, Rate, Settings, SettingsError, claim, from_environment, home, jwt_secret, secret
 
 
 def test_without_an_environment_the_defaults_hold() -> None:
@@ -35,6 +35,8 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
             "TALLY_MAIL_FROM": "orders@shop.example",
             "TALLY_WEBHOOK_SECRET": "w",
             "TALLY_ALERTS_TO": "a@shop.example, b@shop.example",
+            "TALLY_RATE_LIMITS": "customer=600/60, staff=6000/60",
+            "TALLY_ROUTE_LIMITS": "GET /v1/orders/{order_id}=20, *=500",
         }
     ) == Settings(
         "0.0.0.0",
@@ -56,6 +58,8 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
         "orders@shop.example",
         ("a@shop.example", "b@shop.example"),
         "w",
+        {"customer": Rate(600, 60), "staff": Rate(6_000, 60)},
+        {"GET /v1/orders/{order_id}": 20, "*": 500},
     )
 
 
@@ -93,6 +97,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("TALLY_MAIL_FROM", "shop"),
         ("TALLY_ALERTS_TO", "root"),
         ("TALLY_MAIL_FROM", "Shop <shop@shop.example>"),
+        ("TALLY_RATE_LIMITS", "600/60"),
+        ("TALLY_RATE_LIMITS", "guest=600/60"),
+        ("TALLY_RATE_LIMITS", "staff=0/60"),
+        ("TALLY_RATE_LIMITS", "staff=60"),
+        ("TALLY_ROUTE_LIMITS", "5"),
+        ("TALLY_ROUTE_LIMITS", "orders=5"),
+        ("TALLY_ROUTE_LIMITS", "*=0"),
+        ("TALLY_ROUTE_LIMITS", "*=many"),
     ],
 )
 def test_what_makes_no_sense_is_named_with_its_value(name: str, value: str) -> None:
