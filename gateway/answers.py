@@ -6,6 +6,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+HEADERS = "headers"
+"""In a route's `opt` and in a scope's state: what every answer is to bear, whatever becomes of the request."""
+
 
 class ProblemDetails(Struct, frozen=True, omit_defaults=True):
     """RFC 9457. `field` is a JSON pointer into the body, or `header:NAME`, `query:NAME`, `path:NAME`."""

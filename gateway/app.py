@@ -26,10 +26,11 @@ from bus.lifetime import die_with_parent
 from bus.presence import Announcing, Present, this_process
 from bus.queue import CommandQueue, ensure_queue
 from gateway import compose, docs
+from gateway.answers import HEADERS
 from gateway.bodies import BODY_BYTES_MAX
 from gateway.direct import Direct
 from gateway.gate import Gate
-from gateway.limits import HEADERS, Limits, buckets_of, unknown_routes
+from gateway.limits import Limits, buckets_of, unknown_routes
 from gateway.logs import log_to_stderr
 from gateway.openapi import kinds_of
 from gateway.problems import handle
@@ -172,8 +173,11 @@ class Traced:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                more = scope["state"].get(HEADERS, ())
-                message["headers"] = [*message["headers"], *more, (b"traceparent", traceparent.encode())]
+                of_route = getattr(scope.get("route_handler"), "opt", {}).get(
+                    HEADERS, ()
+                )  # None where no route takes it.
+                more = (*of_route, *scope["state"].get(HEADERS, ()), (b"traceparent", traceparent.encode()))
+                message["headers"] = [*message["headers"], *more]
                 _answered(method, message["status"]).inc()
             await send(message)
 

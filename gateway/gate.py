@@ -37,6 +37,7 @@ from gateway.order_lists import OrderLists
 from gateway.outcomes import Asked, Outcomes, asked_now, sealed
 from gateway.problems import Problem, refused, unavailable
 from gateway.tokens import Principal, Tokens
+from gateway.versions import canonical
 from projections.feed import Decoder
 from projections.history import History
 from projections.order_summary import order_summary
@@ -142,7 +143,7 @@ class Gate:
         to wait: then the command is in the queue.
         """
         digest = digest_of(
-            f"{request.method} {request.scope['path']}\n".encode() + request.scope["state"].get("body", b"")
+            f"{request.method} {canonical(request.scope['path'])}\n".encode() + request.scope["state"].get("body", b"")
         )
         left_s = time_left_s(request)
         if left_s <= 0:

@@ -14,15 +14,14 @@ from typing import NamedTuple
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway.answers import HEADERS
+from gateway.live import EVENTS
 from gateway.problems import Problem, unavailable
 from gateway.settings import ANY_ROUTE, Rate
 from gateway.tokens import Principal
 
 CLIENTS_MAX = 100_000
 """Whose buckets are remembered. Beyond it those that are full are forgotten, which changes nothing, then the oldest."""
-HEADERS = "headers"
-"""In a scope's state: what every answer is to bear, whatever becomes of the request."""
-_STREAM = "text/event-stream"
 
 
 class Taken(NamedTuple):
@@ -125,6 +124,6 @@ def _limit_of(scope: Scope, at_once: Mapping[str, int]) -> int | None:
     """A limit for any route does not count what stays open for long: streams have a bound of their own."""
     handler = scope["route_handler"]
     named = at_once.get(f"{scope['method']} {scope['path_template']}")  # type: ignore[typeddict-item]  # Of HTTP.
-    if named is not None or getattr(handler, "media_type", "") == _STREAM:
+    if named is not None or getattr(handler, "media_type", "") == EVENTS:
         return named
     return at_once.get(ANY_ROUTE)

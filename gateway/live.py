@@ -16,6 +16,7 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+EVENTS = "text/event-stream"
 HEARTBEAT_S = 15.0
 """How long a stream says nothing at most, so that whoever is between the two ends keeps it open."""
 STREAM_S_MAX = 3_600.0

@@ -104,6 +104,12 @@ HEADERS: Json = {
         "schema": _TEXT,
     },
     "RateLimitPolicy": {"description": "So many requests (`q`) in so many seconds (`w`).", "schema": _TEXT},
+    "Deprecation": {
+        "description": "Since when there is a later version, as @seconds since the epoch (RFC 9745).",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^@[0-9]+$"},
+    },
+    "Sunset": {"description": "From then on it may be gone (RFC 8594).", "required": True, "schema": _TEXT},
     "Link": {"description": "The next page (RFC 8288).", "schema": _TEXT},
     "Warning": {"description": "What is shown is older than Min-Position.", "schema": _TEXT},
     "Traceparent": {"description": "The trace that this request belongs to.", "required": True, "schema": _TEXT},
@@ -190,7 +196,9 @@ def _complete(operation: Json, method: str, kind: Kind, has_ids: bool) -> None:
     if kind == "write" and method == "put":
         operation["responses"]["201"] = {**deepcopy(operation["responses"]["200"]), "description": "It is new."}
     maybe_unchanged = False
+    names = ("Deprecation", "Sunset") if operation.get("deprecated") else ()
     for status, answer in operation["responses"].items():
+        answer["headers"] = {**answer.get("headers", {}), **_headers(names)}
         maybe_unchanged |= _well(answer, int(status), kind)
     parameters = operation.setdefault("parameters", [])
     if kind in ("health", "webhook"):

@@ -23,6 +23,7 @@ from bus.announcements import Standings
 from bus.log import Log, LogDamaged, Record
 from domains.orders.messages import OrderPlaced
 from gateway.changes import Changes
+from gateway.orders_v2 import OrderSummaryV2, summary_v2
 from projections.commit_index import PLACES, json_array
 from projections.feed import Decoder
 from projections.order_summary import MOVES_FROM, SUMMARIES_OF_KEYS, SUMMARY, OrderSummary, order_summary
@@ -75,15 +76,22 @@ class ListChange(Struct, frozen=True, dict=True):
     @cached_property
     def encoded(self) -> str:
         """What is sent, made once for all who follow."""
-        said = _Said(f"orders={self.sequence}", "orders", self.events, self.order)
-        return msgspec.json.encode(said).decode()
+        return self._said(self.order)
+
+    @cached_property
+    def encoded_v2(self) -> str:
+        """The same in the second version of the API."""
+        return self._said(summary_v2(self.order))
+
+    def _said(self, order: OrderSummary | OrderSummaryV2) -> str:
+        return msgspec.json.encode(_Said(f"orders={self.sequence}", "orders", self.events, order)).decode()
 
 
 class _Said(Struct, frozen=True):
     position: str
     domain: str
     events: list[str]
-    order: OrderSummary
+    order: OrderSummary | OrderSummaryV2
 
 
 class Follower:

@@ -61,6 +61,17 @@ class OrderCommits(NamedTuple):
     shipping: Sequence[Recorded]
 
 
+class PlacedOrder(Struct, frozen=True):
+    order_id: str
+    customer_id: str
+    status: str
+    version: int
+    currency: str
+    items_cents: int
+    freight_cents: int
+    total_cents: int
+
+
 SHOWN_LOGS = OrderCommits._fields
 
 

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import logging
 import re
+from collections.abc import Callable
 from datetime import UTC
 from typing import Annotated
 
@@ -16,12 +17,14 @@ from litestar.response import ServerSentEventMessage
 from msgspec import Struct
 
 from bus.log import LogUnreachable
-from gateway.events import shown
+from gateway.events import shown as shown_event
 from gateway.gate import AnyRequest, Gate, PathId, gate_of
-from gateway.live import STREAM_S_MAX, LiveStream, Messages, still_here, woken
+from gateway.live import EVENTS, STREAM_S_MAX, LiveStream, Messages, still_here, woken
 from gateway.orders import SHOWN_LOGS, Order, OrderCommits, order_after, order_commits
+from gateway.orders_v2 import OrderV2, order_v2
 from gateway.problems import Problem
-from gateway.routes.orders import visible_order
+from gateway.routes.orders import V1, V2, visible_order
+from gateway.versions import SUPERSEDED
 from projections.commit_index import commit_index
 from projections.order_detail import order_detail
 from projections.projection import Recorded, timestamp
@@ -31,6 +34,9 @@ EVENT_ID_PATTERN = re.compile(r"(\d{1,18})\.(\d{1,18})(?:\.(\d{1,18}))?")
 
 Versions = tuple[int, ...]
 """How many commits of each log that an order's page shows."""
+
+Shown = Callable[["Change"], Struct]
+"""How a version of the API shows a change."""
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +74,16 @@ class Change(Struct, frozen=True):
     order: Order
 
 
-@get("/v1/orders/{order_id:str}/timeline", tags=["orders"])
+class ChangeV2(Struct, frozen=True):
+    position: str
+    domain: str
+    events: list[str]
+    order: OrderV2
+
+
+LastEventId = Annotated[str | None, Parameter(header="Last-Event-ID", description="Go on behind this event.")]
+
+
 async def get_timeline(request: AnyRequest, order_id: PathId) -> Response[Timeline]:
     """Every commit that the order caused anywhere, in the order of writing."""
     gate = gate_of(request)
@@ -78,14 +93,7 @@ async def get_timeline(request: AnyRequest, order_id: PathId) -> Response[Timeli
     return Response(Timeline(order_id, [timeline_commit(name, recorded) for name, recorded in found]), headers=headers)
 
 
-@get("/v1/orders/{order_id:str}/stream", tags=["orders"], media_type="text/event-stream")
-async def stream_order(
-    request: AnyRequest,
-    order_id: PathId,
-    last_event_id: Annotated[
-        str | None, Parameter(header="Last-Event-ID", description="Go on behind this event.")
-    ] = None,
-) -> LiveStream:
+async def stream_order(request: AnyRequest, order_id: PathId, last_event_id: LastEventId = None) -> LiveStream:
     """Server-sent events: `order` is the order as it is, then each `change` of it, its payment or its shipment, with
     the order after it. The id of an event is `<version>.<of the payment>.<of the shipment>`; with `Last-Event-ID` the
     stream goes on behind it, without a gap and without a repeat."""
@@ -94,7 +102,8 @@ async def stream_order(
     await gate.fresh(request, order_detail, *(commit_index(log) for log in SHOWN_LOGS))
     await visible_order(request, order_id)
     gate.changes.check_room()
-    return LiveStream(_events(gate, order_id, seen))
+    shown = change_v2 if request.scope["path"].startswith(V2) else change_v1
+    return LiveStream(_events(gate, order_id, seen, shown))
 
 
 def _versions(event_id: str) -> Versions:
@@ -105,7 +114,7 @@ def _versions(event_id: str) -> Versions:
     return int(match[1]), int(match[2]), int(match[3] or 0)
 
 
-async def _events(gate: Gate, order_id: str, seen: Versions | None) -> Messages:
+async def _events(gate: Gate, order_id: str, seen: Versions | None, shown: Shown) -> Messages:
     ends_at = asyncio.get_running_loop().time() + STREAM_S_MAX
     try:
         with gate.changes.following(*((log, order_id) for log in SHOWN_LOGS)) as changed:
@@ -116,10 +125,10 @@ async def _events(gate: Gate, order_id: str, seen: Versions | None) -> Messages:
                     now = tuple(len(of_log) for of_log in commits)
                     if seen is not None:
                         for change in _changes(commits, seen):
-                            yield _message("change", change)
+                            yield _message("change", change, shown)
                         seen = tuple(map(max, now, seen))
                     elif order := order_after(commits):
-                        yield _message("order", Change(_positions(commits), "", [], order))
+                        yield _message("order", Change(_positions(commits), "", [], order), shown)
                         seen = now
                 if not await woken(changed):
                     yield still_here()
@@ -149,8 +158,16 @@ def _changes(commits: OrderCommits, seen: Versions) -> list[Change]:
     return found
 
 
-def _message(kind: str, change: Change) -> ServerSentEventMessage:
-    return ServerSentEventMessage(event=kind, id=change.order.tag, data=msgspec.json.encode(change).decode())
+def _message(kind: str, change: Change, shown: Shown) -> ServerSentEventMessage:
+    return ServerSentEventMessage(event=kind, id=change.order.tag, data=msgspec.json.encode(shown(change)).decode())
+
+
+def change_v1(change: Change) -> Struct:
+    return change
+
+
+def change_v2(change: Change) -> Struct:
+    return ChangeV2(change.position, change.domain, change.events, order_v2(change.order))
 
 
 def _positions(commits: OrderCommits) -> str:
@@ -171,8 +188,15 @@ def timeline_commit(domain: str, recorded: Recorded) -> TimelineCommit:
         cause=commit.cause,
         correlation=commit.correlation,
         trace=commit.trace,
-        events=[shown(event) for event in commit.events],
+        events=[shown_event(event) for event in commit.events],
     )
 
 
-routes = [get_timeline, stream_order]
+routes = [
+    get(f"{V1}/{{order_id:str}}/timeline", opt=SUPERSEDED, deprecated=True, tags=["orders"])(get_timeline),
+    get(f"{V2}/{{order_id:str}}/timeline", tags=["orders"])(get_timeline),
+    get(f"{V1}/{{order_id:str}}/stream", opt=SUPERSEDED, deprecated=True, tags=["orders"], media_type=EVENTS)(
+        stream_order
+    ),
+    get(f"{V2}/{{order_id:str}}/stream", tags=["orders"], media_type=EVENTS)(stream_order),
+]

@@ -6,21 +6,22 @@ import asyncio
 import logging
 import re
 import sqlite3
-from typing import Annotated
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
 from litestar.response import ServerSentEventMessage
 from msgspec import Struct
 
 from bus.log import LogUnreachable
 from gateway.gate import AnyRequest, Gate, QueryId, gate_of
-from gateway.live import STREAM_S_MAX, LiveStream, Messages, still_here, woken
+from gateway.live import EVENTS, STREAM_S_MAX, LiveStream, Messages, still_here, woken
 from gateway.order_lists import ListChange, OrderFilter
+from gateway.orders_v2 import OrderSummaryV2, summary_v2
 from gateway.pages import LIMIT, Limit, cursor_of
 from gateway.problems import Problem
-from gateway.routes.orders import OrderStatus, listable
+from gateway.routes.order_changes import LastEventId
+from gateway.routes.orders import V1, V2, OrderStatus, listable
+from gateway.versions import SUPERSEDED
 from projections.commit_index import PLACES
 from projections.order_summary import OrderSummary, order_summary, summaries_of
 from projections.reader import ReadModelMissing, at_its_position
@@ -38,15 +39,18 @@ class ListedOrders(Struct, frozen=True):
     next: str | None = None
 
 
-@get("/v1/orders/stream", tags=["orders"], media_type="text/event-stream")
+class ListedOrdersV2(Struct, frozen=True):
+    position: str
+    items: list[OrderSummaryV2]
+    next: str | None = None
+
+
 async def stream_orders(
     request: AnyRequest,
     customer_id: QueryId = None,
     status: OrderStatus | None = None,
     limit: Limit = LIMIT,
-    last_event_id: Annotated[
-        str | None, Parameter(header="Last-Event-ID", description="Go on behind this event.")
-    ] = None,
+    last_event_id: LastEventId = None,
 ) -> LiveStream:
     """Server-sent events: `orders` is a page of the list as it is, then each `change` of an order that belongs to it,
     or did until then, with its summary after it. Of one customer, of one status, or both; a customer follows its own.
@@ -60,7 +64,7 @@ async def stream_orders(
         raise Problem(422, "malformed", "no event has come so far yet", field="header:Last-Event-ID")
     await gate.fresh(request, order_summary)
     gate.changes.check_room()
-    return LiveStream(_events(gate, wanted, limit, last))
+    return LiveStream(_events(gate, wanted, limit, last, second=request.scope["path"].startswith(V2)))
 
 
 def _place(event_id: str) -> int:
@@ -71,22 +75,24 @@ def _place(event_id: str) -> int:
     return int(match[1]) * PLACES + (PLACES - 1 if match[2] is None else int(match[2]))
 
 
-async def _events(gate: Gate, wanted: OrderFilter, limit: int, last: int | None) -> Messages:
+async def _events(gate: Gate, wanted: OrderFilter, limit: int, last: int | None, *, second: bool) -> Messages:
+    """`second`: as the second version of the API shows it."""
     ends_at = asyncio.get_running_loop().time() + STREAM_S_MAX
     try:
         async with gate.lists.following(wanted) as follower:
             if last is None or (missed := await gate.lists.missed(wanted, last, follower.begins)) is None:
                 listed, at = await _listed(gate, wanted, limit)
-                yield ServerSentEventMessage(event="orders", id=str(at), data=msgspec.json.encode(listed).decode())
+                told = msgspec.json.encode(_listed_v2(listed) if second else listed).decode()
+                yield ServerSentEventMessage(event="orders", id=str(at), data=told)
                 seen = at * PLACES + PLACES - 1
             else:
                 seen = last
                 for change in missed:
-                    yield _message(change)
+                    yield _message(change, second)
                     seen = change.place
             while not follower.lost and asyncio.get_running_loop().time() < ends_at:
                 for change in follower.taken(seen):
-                    yield _message(change)
+                    yield _message(change, second)
                     seen = change.place
                 if not await woken(follower.changed):
                     yield still_here()
@@ -107,8 +113,15 @@ async def _listed(gate: Gate, wanted: OrderFilter, limit: int) -> tuple[ListedOr
     return ListedOrders(f"{order_summary.stream}={moment.sequence}", rows[:limit], more), moment.sequence
 
 
-def _message(change: ListChange) -> ServerSentEventMessage:
-    return ServerSentEventMessage(event="change", id=change.id, data=change.encoded)
+def _listed_v2(listed: ListedOrders) -> ListedOrdersV2:
+    return ListedOrdersV2(listed.position, [summary_v2(order) for order in listed.items], listed.next)
 
 
-routes = [stream_orders]
+def _message(change: ListChange, second: bool) -> ServerSentEventMessage:
+    return ServerSentEventMessage(event="change", id=change.id, data=change.encoded_v2 if second else change.encoded)
+
+
+routes = [
+    get(f"{V1}/stream", opt=SUPERSEDED, deprecated=True, tags=["orders"], media_type=EVENTS)(stream_orders),
+    get(f"{V2}/stream", tags=["orders"], media_type=EVENTS)(stream_orders),
+]

@@ -1,4 +1,7 @@
-"""Orders: placed, followed, listed, cancelled. Customers see and place their own; staff everybody's."""
+"""Orders: placed, followed, listed, cancelled. Customers see and place their own; staff everybody's.
+
+Two versions of the API side by side, with one code path behind: the second shows money as an object.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,11 @@ from domains.orders.messages import CancelOrder, OrderCancelled, OrderLine, Orde
 from gateway.bodies import JsonBody
 from gateway.direct import DIRECT
 from gateway.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, responds_async, uuid7
-from gateway.orders import SHOWN_LOGS, Order, moment_of, order_as_of, order_commits, order_of
+from gateway.orders import SHOWN_LOGS, Order, PlacedOrder, moment_of, order_as_of, order_commits, order_of
+from gateway.orders_v2 import OrderSummaryV2, OrderV2, PlacedOrderV2, order_v2, placed_v2, summary_v2
 from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.problems import Problem
+from gateway.versions import SUPERSEDED
 from projections.commit_index import commit_index
 from projections.order_detail import LINES, ORDER, OrderRow, order_detail
 from projections.order_summary import OrderSummary, order_summary, summaries_of
@@ -52,17 +57,6 @@ class PlaceOrderBody(Struct, frozen=True):
     shipping_token: Id = "ship_ok"  # noqa: S105  # A test case's name.
 
 
-class PlacedOrder(Struct, frozen=True):
-    order_id: str
-    customer_id: str
-    status: str
-    version: int
-    currency: str
-    items_cents: int
-    freight_cents: int
-    total_cents: int
-
-
 class CancellationBody(Struct, frozen=True):
     reason: Reason
 
@@ -78,9 +72,8 @@ _decode_placed = msgspec.json.Decoder(tuple[OrderPlaced]).decode
 _decode_cancelled = msgspec.json.Decoder(tuple[OrderCancelled]).decode
 
 
-@post("/v1/orders", dto=JsonBody[PlaceOrderBody], return_dto=None, tags=["orders"])
-async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[PlacedOrder]:
-    """Place an order. Its answer is on disk; stock, money and shipment follow by the checkout (see its `status`)."""
+async def place(request: AnyRequest, data: PlaceOrderBody, where: str) -> tuple[PlacedOrder, dict[str, str]]:
+    """Place an order that is then to be seen under `where`."""
     principal = request.user
     if data.customer_id != principal.subject and not principal.may("staff"):
         raise PermissionDeniedException("a customer places orders in its own name only")
@@ -106,7 +99,7 @@ async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[Pla
         shipping_token=data.shipping_token,
     )
     try:
-        written = await gate.execute(request, key, command, correlation=order_id, location=f"/v1/orders/{order_id}")
+        written = await gate.execute(request, key, command, correlation=order_id, location=f"{where}/{order_id}")
     except Problem as problem:
         raise trouble if trouble is not None and problem.code == "order_has_no_lines" else problem from None
     (placed,) = _decode_placed(written.events or b"[]")
@@ -120,15 +113,11 @@ async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[Pla
         freight_cents=placed.freight_cents,
         total_cents=placed.total_cents,
     )
-    headers = {**written.headers, "Location": f"/v1/orders/{placed.order_id}"}
-    return Response(body, status_code=201, headers=headers)
+    return body, {**written.headers, "Location": f"{where}/{placed.order_id}"}
 
 
-@get("/v1/orders/{order_id:str}", opt=DIRECT, tags=["orders"])
-async def get_order(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -> Response[Order | None]:
-    """One order. Its `ETag` serves `If-None-Match` here and `If-Match` on what changes it.
-
-    With `as_of` as it was: at one of its versions, or at a time, by when things occurred."""
+async def find(request: AnyRequest, order_id: str, as_of: str | None) -> tuple[Order | None, dict[str, str]]:
+    """An order, now or as it was; None where the client has it already."""
     if as_of is not None:
         return await _as_of(request, order_id, moment_of(as_of))
     gate = gate_of(request)
@@ -141,27 +130,20 @@ async def get_order(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -
     shipment = await gate.reader.one(SHIPMENT, order_id=order_id)
     order = order_of(row, lines, payment, shipment)
     headers["ETag"] = f'"{order.tag}"'
-    if is_known(request, headers["ETag"]):
-        return Response(None, status_code=304, headers=headers)
-    return Response(order, headers=headers)
+    return None if is_known(request, headers["ETag"]) else order, headers
 
 
-async def _as_of(request: AnyRequest, order_id: str, moment: int | datetime) -> Response[Order | None]:
+async def _as_of(request: AnyRequest, order_id: str, moment: int | datetime) -> tuple[Order, dict[str, str]]:
     gate = gate_of(request)
     headers = await gate.fresh(request, order_detail, *(commit_index(log) for log in SHOWN_LOGS))
     await visible_order(request, order_id)
-    return Response(order_as_of(moment, await order_commits(gate.history, order_id)), headers=headers)
+    return order_as_of(moment, await order_commits(gate.history, order_id)), headers
 
 
-@get("/v1/orders", tags=["orders"])
-async def list_orders(
-    request: AnyRequest,
-    customer_id: QueryId = None,
-    status: OrderStatus | None = None,
-    limit: Limit = LIMIT,
-    cursor: Cursor = "",
-) -> Response[Page[OrderSummary]]:
-    """Summaries by order id; of one customer, of one status, or both. A customer sees its own."""
+async def listed(
+    request: AnyRequest, customer_id: str | None, status: OrderStatus | None, limit: int, cursor: str
+) -> tuple[Page[OrderSummary], dict[str, str]]:
+    """A page of summaries."""
     gate = gate_of(request)
     customer_id = listable(request, customer_id)
     headers = await gate.fresh(request, order_summary)
@@ -173,27 +155,16 @@ async def list_orders(
         limit=limit + 1,
     )
     content, links = page(request, rows, limit, lambda order: order.order_id)
-    return Response(content, headers={**headers, **links})
+    return content, {**headers, **links}
 
 
-@post(
-    "/v1/orders/{order_id:str}/cancellation",
-    dto=JsonBody[CancellationBody],
-    return_dto=None,
-    status_code=200,
-    tags=["orders"],
-)
-async def cancel_order(request: AnyRequest, order_id: PathId, data: CancellationBody) -> Response[CancelledOrder]:
-    """Cancel an order that has not left the house: the pickup is called off, stock and money go back."""
+async def cancel(request: AnyRequest, order_id: str, data: CancellationBody, where: str) -> Response[CancelledOrder]:
     gate = gate_of(request)
     if not request.user.may("staff"):
         await visible_order(request, order_id)
+    command = CancelOrder(order_id, data.reason)
     written = await gate.execute(
-        request,
-        gate.key(request),
-        CancelOrder(order_id, data.reason),
-        correlation=order_id,
-        location=f"/v1/orders/{order_id}",
+        request, gate.key(request), command, correlation=order_id, location=f"{where}/{order_id}"
     )
     if written.events is not None:
         (cancelled,) = _decode_cancelled(written.events)
@@ -253,4 +224,105 @@ def _may_see(request: AnyRequest, row: OrderRow) -> bool:
     return request.user.may("staff") or row.customer_id == request.user.subject
 
 
-routes = [place_order, get_order, list_orders, cancel_order]
+V1 = "/v1/orders"
+V2 = "/v2/orders"
+
+
+@post(V1, dto=JsonBody[PlaceOrderBody], return_dto=None, opt=SUPERSEDED, deprecated=True, tags=["orders"])
+async def place_order(request: AnyRequest, data: PlaceOrderBody) -> Response[PlacedOrder]:
+    """Place an order. Its answer is on disk; stock, money and shipment follow by the checkout (see its
+    `status`)."""
+    placed, headers = await place(request, data, V1)
+    return Response(placed, status_code=201, headers=headers)
+
+
+@post(V2, dto=JsonBody[PlaceOrderBody], return_dto=None, tags=["orders"])
+async def place_order_v2(request: AnyRequest, data: PlaceOrderBody) -> Response[PlacedOrderV2]:
+    """Place an order. Its answer is on disk; stock, money and shipment follow by the checkout (see its
+    `status`)."""
+    placed, headers = await place(request, data, V2)
+    return Response(placed_v2(placed), status_code=201, headers=headers)
+
+
+@get(f"{V1}/{{order_id:str}}", opt=DIRECT | SUPERSEDED, deprecated=True, tags=["orders"])
+async def get_order(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -> Response[Order | None]:
+    """One order. Its `ETag` serves `If-None-Match` here and `If-Match` on what changes it.
+
+    With `as_of` as it was: at one of its versions, or at a time, by when things occurred."""
+    order, headers = await find(request, order_id, as_of)
+    return Response(order, status_code=200 if order is not None else 304, headers=headers)
+
+
+@get(f"{V2}/{{order_id:str}}", opt=DIRECT, tags=["orders"])
+async def get_order_v2(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -> Response[OrderV2 | None]:
+    """One order. Its `ETag` serves `If-None-Match` here and `If-Match` on what changes it.
+
+    With `as_of` as it was: at one of its versions, or at a time, by when things occurred."""
+    order, headers = await find(request, order_id, as_of)
+    if order is None:
+        return Response(None, status_code=304, headers=headers)
+    return Response(order_v2(order), headers=headers)
+
+
+@get(V1, opt=SUPERSEDED, deprecated=True, tags=["orders"])
+async def list_orders(
+    request: AnyRequest,
+    customer_id: QueryId = None,
+    status: OrderStatus | None = None,
+    limit: Limit = LIMIT,
+    cursor: Cursor = "",
+) -> Response[Page[OrderSummary]]:
+    """Summaries by order id; of one customer, of one status, or both. A customer sees its own."""
+    found, headers = await listed(request, customer_id, status, limit, cursor)
+    return Response(found, headers=headers)
+
+
+@get(V2, tags=["orders"])
+async def list_orders_v2(
+    request: AnyRequest,
+    customer_id: QueryId = None,
+    status: OrderStatus | None = None,
+    limit: Limit = LIMIT,
+    cursor: Cursor = "",
+) -> Response[Page[OrderSummaryV2]]:
+    """Summaries by order id; of one customer, of one status, or both. A customer sees its own."""
+    found, headers = await listed(request, customer_id, status, limit, cursor)
+    return Response(Page([summary_v2(order) for order in found.items], found.next), headers=headers)
+
+
+@post(
+    f"{V1}/{{order_id:str}}/cancellation",
+    dto=JsonBody[CancellationBody],
+    return_dto=None,
+    status_code=200,
+    opt=SUPERSEDED,
+    deprecated=True,
+    tags=["orders"],
+)
+async def cancel_order(request: AnyRequest, order_id: PathId, data: CancellationBody) -> Response[CancelledOrder]:
+    """Cancel an order that has not left the house: the pickup is called off, stock and money go back."""
+    return await cancel(request, order_id, data, V1)
+
+
+@post(
+    f"{V2}/{{order_id:str}}/cancellation",
+    dto=JsonBody[CancellationBody],
+    return_dto=None,
+    status_code=200,
+    tags=["orders"],
+)
+async def cancel_order_v2(request: AnyRequest, order_id: PathId, data: CancellationBody) -> Response[CancelledOrder]:
+    """Cancel an order that has not left the house: the pickup is called off, stock and money go back."""
+    return await cancel(request, order_id, data, V2)
+
+
+routes = [
+    place_order,
+    place_order_v2,
+    get_order,
+    get_order_v2,
+    list_orders,
+    list_orders_v2,
+    cancel_order,
+    cancel_order_v2,
+]
