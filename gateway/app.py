@@ -16,7 +16,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPDisconnectEvent, HTTPScope, Message, Receive, Scope, Send
 from prometheus_client import Counter, Histogram
 
 from bus.announcements import Standings
@@ -150,6 +150,24 @@ def _answered(method: str, status: int) -> Counter:
     return _requests.labels(method, str(status))
 
 
+def _head(scope: HTTPScope, send: Send) -> tuple[Receive, Send]:
+    """Ask as a GET, and end its answer behind the headers: what would go on, as a stream, hears that nobody listens."""
+    scope["method"] = "GET"
+    answered = asyncio.Event()
+
+    async def receiving() -> HTTPDisconnectEvent:
+        await answered.wait()
+        return {"type": "http.disconnect"}
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            answered.set()
+
+    return receiving, sending
+
+
 class Traced:
     """Takes up or begins a trace (W3C Trace Context), counts and times the request, and puts on its answer what every
     answer to it bears."""
@@ -161,6 +179,9 @@ class Traced:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        if method == "HEAD":
+            receive, send = _head(scope, send)
         given = next((value for name, value in scope["headers"] if name == b"traceparent"), b"").decode("latin-1")
         parsed = TRACEPARENT.fullmatch(given)
         fresh = os.urandom(24).hex()
@@ -168,7 +189,6 @@ class Traced:
         traceparent = f"00-{trace_id}-{fresh[32:]}-{parsed[3] if parsed else '01'}"
         scope["state"]["trace_id"] = trace_id
         scope["state"]["traceparent"] = traceparent
-        method = scope["method"] if scope["method"] in METHODS else "other"
         began = time.perf_counter()
 
         async def sending(message: Message) -> None:

@@ -96,7 +96,9 @@ def handle(request: AnyRequest, error: Exception) -> Response[bytes]:
         case ValidationException():
             problem = _invalid(error)
         case HTTPException(status_code=status):
-            headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+            headers = {
+                name: _with_head(value) for name, value in (error.headers or {}).items() if name.lower() == "allow"
+            }
             problem = Problem(status, _CODES.get(status, f"http_{status}"), error.detail, headers=headers)
         case _:
             log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
@@ -135,6 +137,12 @@ def respond(problem: Problem, trace_id: str) -> Response[bytes]:
         media_type="application/problem+json",
         headers=headers,
     )
+
+
+def _with_head(allowed: str) -> str:
+    """What may be asked with GET may be asked with HEAD (`gateway/app.py`)."""
+    methods = [each.strip() for each in allowed.split(",")]
+    return ", ".join(dict.fromkeys([*methods, "HEAD"] if "GET" in methods else methods))
 
 
 _CODES: Final[dict[int, str]] = {

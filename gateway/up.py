@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,8 @@ from gateway.settings import Settings, SettingsError, claim, secret
 from gateway.supervisor import Child, Supervisor, until
 from gateway.work import PARTS
 
+SANDBOX_HOST = "127.0.0.1"
+"""The simulated one is for nobody else."""
 BROKER_READY_S = 30.0
 READY_S = 600.0
 """Workers that have a long log to read take their time; what is missing is said meanwhile."""
@@ -44,11 +47,11 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
         where = Running(
             pid=os.getpid(),
             nats_url=settings.nats_url or broker.url,
-            http_url=f"http://{_reachable(settings.http_host)}:{port}",
-            provider_url=settings.provider_url or f"http://127.0.0.1:{free_port()}",
-            carrier_url=settings.carrier_url or f"http://127.0.0.1:{free_port()}",
+            http_url=f"http://{reachable(settings.http_host)}:{port}",
+            provider_url=settings.provider_url or f"http://{SANDBOX_HOST}:{free_port()}",
+            carrier_url=settings.carrier_url or f"http://{SANDBOX_HOST}:{free_port()}",
             nats_system_url=settings.nats_system_url if settings.nats_url else broker.system_url,
-            smtp_url=settings.smtp_url or f"smtp://127.0.0.1:{free_port()}",
+            smtp_url=settings.smtp_url or f"smtp://{SANDBOX_HOST}:{free_port()}",
         )
         shutil.rmtree(settings.metrics_dir, ignore_errors=True)
         settings.metrics_dir.mkdir(parents=True)
@@ -169,6 +172,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         *(("commands", f"commands-{n}") for n in range(2, settings.workers + 1)),
     ]
     children += [Child(name, [*tally, "work", "--part", part], environment, rank=ranks[part]) for part, name in working]
+    loopback = {**environment, "TALLY_HTTP_HOST": SANDBOX_HOST}
     sandbox = (
         (["provider"], settings.provider_url, where.provider_url),
         (["carrier"], settings.carrier_url, where.carrier_url),
@@ -177,7 +181,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
     for verb, own, url in sandbox:
         if not own:
             command = [*tally, *verb, "--port", url.rpartition(":")[2]]
-            children.append(Child(verb[0], command, environment, rank=2))
+            children.append(Child(verb[0], command, loopback, rank=2))
     serve = [*tally, "serve", "--workers", str(settings.gateways)]
     children.append(Child("gateway", serve, environment, rank=2))
     return children
@@ -240,7 +244,11 @@ def _own_folder(folder: Path) -> Iterator[None]:
 
 
 def _check_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
+    try:
+        address = ip_address(host)
+    except ValueError as error:
+        raise CannotStart(f"{host!r} is no address to listen on: set TALLY_HTTP_HOST to one, of IPv4 or 6") from error
+    with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -248,5 +256,9 @@ def _check_port(host: str, port: int) -> None:
             raise CannotStart(f"port {port} on {host} cannot be had ({error.strerror}): set TALLY_HTTP_PORT") from error
 
 
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104  # Compared with, not bound.
+def reachable(host: str) -> str:
+    """A host to listen on as it is written in a URL, to be reached from here."""
+    address = ip_address(host)
+    if address.is_unspecified:
+        return "[::1]" if address.version == 6 else "127.0.0.1"
+    return f"[{address}]" if address.version == 6 else str(address)
