@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -171,6 +172,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *processes.routes,
         *commands.routes,
         *health.routes,
+        *_graphql_routes(),
     ]
 
 
@@ -190,6 +192,15 @@ def jobs() -> Sequence[Jobs]:
     from gateway.effects.payments import payment_jobs
 
     return [payment_jobs, alert_jobs]
+
+
+def _graphql_routes() -> Sequence[ControllerRouterHandler]:
+    """Where the extra `graphql` is installed."""
+    if find_spec("strawberry") is None:
+        return []
+    from gateway.routes import graphql
+
+    return graphql.routes
 
 
 def intake(name: str, log: str) -> str:

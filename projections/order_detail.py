@@ -128,6 +128,28 @@ LINES = Query(
 )
 
 
+class OrderLineRow(Struct, frozen=True):
+    """As a `LineRow`, of one order among several."""
+
+    order_id: str
+    sku: str
+    name: str
+    quantity: int
+    unit_price_cents: int
+    freight_cents: int
+
+
+ORDERS_OF_IDS = Query(
+    order_detail, "SELECT * FROM order_detail WHERE order_id IN (SELECT value FROM json_each(:order_ids))", OrderRow
+)
+LINES_OF_ORDERS = Query(
+    order_detail,
+    "SELECT order_id, sku, name, quantity, unit_price_cents, freight_cents FROM order_line"
+    " WHERE order_id IN (SELECT value FROM json_each(:order_ids)) ORDER BY order_id, number",
+    OrderLineRow,
+)
+
+
 class SkuRow(Struct, frozen=True):
     sku: str
 

@@ -99,6 +99,9 @@ class MethodTotal(Struct, frozen=True):
 
 
 PAYMENT = Query(payments, "SELECT * FROM payment WHERE order_id = :order_id", PaymentRow, by_key=True)
+PAYMENTS_OF_ORDERS = Query(
+    payments, "SELECT * FROM payment WHERE order_id IN (SELECT value FROM json_each(:order_ids))", PaymentRow
+)
 METHOD_TOTALS = Query(
     payments,
     "SELECT method, count(*) AS payments, sum(amount_cents) AS amount_cents FROM payment_part"

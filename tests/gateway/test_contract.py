@@ -45,6 +45,7 @@ OPERATIONS: dict[str, Any] = {
 TAKING = [label for label, each in OPERATIONS.items() if each.definition.raw.keys() & {"parameters", "requestBody"}]
 BEYOND_SCHEMAS = {
     "POST /v1/orders": "whether there are such products",
+    "POST /v1/graphql": "whether a text is a query",
     "POST /v2/orders": "whether there are such products",
     "PUT /v1/customers/{customer_id}": "what white space is: languages do not agree on that",
     "POST /v1/webhooks/payments": "what is signed",

@@ -37,6 +37,7 @@ ROUTES = {
     "/v2/orders/{order_id}/cancellation": {"post"},
     "/v2/orders/{order_id}/timeline": {"get"},
     "/v2/orders/{order_id}/stream": {"get"},
+    "/v1/graphql": {"post"},
     "/v1/payments/{order_id}": {"get"},
     "/v1/webhooks/payments": {"post"},
     "/v1/invoices/{order_id}": {"get"},
