@@ -112,7 +112,7 @@ class QueueLimits:
     backoff_s: float = 0.1
     backoff_max_s: float = 10.0
     frames_in_flight_max: int = 4
-    ack_wait_s: float = 30.0
+    ack_wait_s: float = 10.0
 
 
 class QueueWorker:

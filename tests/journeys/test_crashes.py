@@ -31,6 +31,7 @@ PARTS = {
     "projections": "--part projections",
     "processes": "--part processes",
     "customers": "--part customers",
+    "queue": "--part queue",
     "provider": "main provider --port",
     "carrier": "main carrier --port",
     "broker": "nats-server -c",
