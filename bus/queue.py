@@ -160,7 +160,9 @@ def outcomes_stream(replicas: int = 1) -> StreamConfig:
 
 
 async def ensure_queue(client: Client, replicas: int = 1) -> None:
-    """Make both streams where there are none. Raises `StreamMisconfigured`, `BrokerUnreachable`."""
+    """Make both streams where there are none, and as they are wanted now where they were made with other limits.
+
+    Raises `StreamMisconfigured`, `BrokerUnreachable`."""
     for config in (queue_stream(replicas), outcomes_stream(replicas)):
         await _ensure(client.jetstream(timeout=REQUEST_S), config)
 
@@ -170,16 +172,19 @@ async def _ensure(context: JetStreamContext, config: StreamConfig) -> None:
     deadline = loop.time() + ENSURE_TIMEOUT_S
     while True:
         try:
-            await context.add_stream(config)
+            try:
+                await context.add_stream(config)
+            except APIError as error:
+                if error.err_code != STREAM_NAME_IN_USE:
+                    raise
+                await context.update_stream(config)
             still_wanted()
             return
         except (nats.errors.TimeoutError, NoStreamResponseError, ServiceUnavailableError) as error:
             trouble: Exception = error
         except APIError as error:
-            if error.err_code not in (STREAM_NAME_IN_USE, NO_PEERS):
+            if error.err_code != NO_PEERS:
                 raise StreamMisconfigured(f"stream {config.name} cannot be made: {error.description}") from error
-            if error.err_code == STREAM_NAME_IN_USE:
-                raise StreamMisconfigured(f"stream {config.name} was made differently") from error
             trouble = error
         still_wanted()
         if loop.time() > deadline:

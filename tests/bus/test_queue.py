@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 from nats.aio.client import Client
+from nats.js.api import RetentionPolicy
 
 from bus.broker import EmbeddedBroker
 from bus.connection import close, connect
@@ -33,6 +34,7 @@ from bus.queue import (
 )
 from bus.queue_worker import ParkedCommands, QueueLimits, QueueWorker
 from bus.sender import Sender
+from bus.streams import StreamMisconfigured
 from tests.bus.counter import (
     Add,
     Added,
@@ -249,6 +251,19 @@ async def test_a_full_queue_says_so_and_takes_nothing(own_broker: EmbeddedBroker
         await case.put(Add("a", 1), "c2")
     assert (refused.value.code, refused.value.maybe) == ("queue_full", False)
     assert (await client.jetstream().stream_info(QUEUE)).state.messages == 1
+    await close(client)
+
+
+async def test_streams_of_other_limits_are_changed_and_of_another_kind_refused(own_broker: EmbeddedBroker) -> None:
+    client = await connect(own_broker.url, "test")
+    context = client.jetstream()
+    await context.add_stream(queue_stream().evolve(max_msgs=1))
+    await ensure_queue(client)
+    assert (await context.stream_info(QUEUE)).config.max_msgs == queue_stream().max_msgs
+    await context.delete_stream(QUEUE)
+    await context.add_stream(queue_stream().evolve(retention=RetentionPolicy.LIMITS))
+    with pytest.raises(StreamMisconfigured, match=QUEUE):
+        await ensure_queue(client)
     await close(client)
 
 

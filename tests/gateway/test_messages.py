@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from bus.commands import Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
+from bus.queue import Done, GivenUp, Queued, Rejected
 from domains.inventory.messages import ReceiveStock
 from gateway import compose
 from gateway.docs import VERBS, messages
@@ -38,6 +39,7 @@ def test_every_log_and_every_command_has_its_channel() -> None:
     addresses = {channel["address"] for channel in DOCUMENT["channels"].values()}
     for host in compose.LOGS:
         expected = {f"log.{host.name}.{{partition}}", f"log.{host.name}.epoch", f"cmd.{host.name}.{{partition}}"}
+        expected |= {f"queue.{host.name}", f"parked.{host.name}", "outcome.{sequence}"}
         assert expected <= addresses
         envelope = DOCUMENT["components"]["schemas"][f"{host.name}.Envelope"]["properties"]["command"]
         assert references(envelope) == {f"#/components/schemas/{command.__name__}" for command in host.commands}
@@ -74,6 +76,15 @@ def test_frames_and_answers_are_what_is_described() -> None:
     assert not errors("inventory.Frame", frame)
     frame[0]["command"]["quantity"] = 0
     assert errors("inventory.Frame", frame)
+    queued = json.loads(msgspec.json.encode([Queued("id-1", command, expect=3, location="/v1/stock/mug")]))
+    assert not errors("inventory.QueuedFrame", queued)
+    parked = {"queued": queued[0], "place": "7.0", "at": 1.5, "error": "a defect"}
+    assert not errors("inventory.Parked", parked)
+    queued[0]["command"]["quantity"] = 0
+    assert errors("inventory.QueuedFrame", queued)
+    assert errors("inventory.Parked", parked)
+    outcomes = [Done(2, 1, "/v1/stock/mug"), Rejected("no"), GivenUp("a defect")]
+    assert not errors("Outcomes", json.loads(msgspec.json.encode(outcomes)))
     answers = [Stored(2, 1, msgspec.Raw(b"[]")), Unchanged(2, 1), Refused("no"), Unavailable("later"), Unknown("who")]
     assert not errors("Answers", json.loads(msgspec.json.encode(answers)))
     assert errors("Answers", [{"outcome": "stored"}])
