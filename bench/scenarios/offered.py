@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import httpx
@@ -23,11 +23,12 @@ OUTSTANDING_MAX = 1_500
 
 
 class Kind(Struct, frozen=True):
-    """One kind of call and how many begin in a second. `make` gives the request with this number."""
+    """One kind of call and how many begin in a second. `call` makes the one with this number and says whether it
+    succeeded."""
 
     name: str
     per_s: float
-    make: Callable[[int], httpx.Request]
+    call: Callable[[int], Awaitable[bool]]
 
 
 class Seen(NamedTuple):
@@ -39,17 +40,29 @@ class Seen(NamedTuple):
     succeeded: bool
 
 
-async def offer(http: httpx.AsyncClient, kinds: Sequence[Kind], seconds: float) -> list[Seen]:
+def requests(http: httpx.AsyncClient, make: Callable[[int], httpx.Request]) -> Callable[[int], Awaitable[bool]]:
+    """Calls over HTTP."""
+
+    async def call(number: int) -> bool:
+        try:
+            return (await http.send(make(number))).is_success
+        except httpx.HTTPError:
+            return False
+
+    return call
+
+
+async def offer(kinds: Sequence[Kind], seconds: float) -> list[Seen]:
     """All that was seen, once the last call has ended."""
     seen: list[Seen] = []
     began = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
         for kind in kinds:
-            tasks.create_task(_begin(http, kind, began, seconds, seen))
+            tasks.create_task(_begin(kind, began, seconds, seen))
     return seen
 
 
-async def _begin(http: httpx.AsyncClient, kind: Kind, began: float, seconds: float, seen: list[Seen]) -> None:
+async def _begin(kind: Kind, began: float, seconds: float, seen: list[Seen]) -> None:
     under_way: set[asyncio.Task[None]] = set()
     for number in range(int(seconds * kind.per_s)):
         at = number / kind.per_s
@@ -57,19 +70,19 @@ async def _begin(http: httpx.AsyncClient, kind: Kind, began: float, seconds: flo
         if len(under_way) >= OUTSTANDING_MAX:
             seen.append(Seen(kind.name, at, PATIENCE_S, succeeded=False))
             continue
-        task = asyncio.create_task(_one(http, kind, number, began, seen))
+        task = asyncio.create_task(_one(kind, number, began, seen))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
     if under_way:
         await asyncio.wait(under_way)
 
 
-async def _one(http: httpx.AsyncClient, kind: Kind, number: int, began: float, seen: list[Seen]) -> None:
+async def _one(kind: Kind, number: int, began: float, seen: list[Seen]) -> None:
     at = number / kind.per_s
     try:
         async with asyncio.timeout(max(0.0, began + at + PATIENCE_S - time.perf_counter())):
-            succeeded = (await http.send(kind.make(number))).is_success
-    except (httpx.HTTPError, TimeoutError):
+            succeeded = await kind.call(number)
+    except TimeoutError:
         succeeded = False
     took_s = time.perf_counter() - began - at
     succeeded = succeeded and took_s <= PATIENCE_S

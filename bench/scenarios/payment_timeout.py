@@ -35,7 +35,7 @@ from msgspec.structs import replace
 from bench.report import Report, Result, budget, environment, line, result
 from bench.rounds import BenchmarkFailed, Told
 from bench.scenarios.naive_shop import DATABASE, PROVIDER
-from bench.scenarios.offered import OUTSTANDING_MAX, Kind, Seen, between, offer
+from bench.scenarios.offered import OUTSTANDING_MAX, Kind, Seen, between, offer, requests
 from bench.scenarios.served import served
 from bench.scenarios.slow_provider import SLOWNESS, Slowness
 from bench.scenarios.timelines import Timeline, draw_timelines, timeline
@@ -236,9 +236,12 @@ async def _under_load(url: str, token: str, provider: Provider, phases: Phases) 
         def page(number: int) -> httpx.Request:
             return http.build_request("GET", f"/v1/products/{SKU}")
 
-        kinds = (Kind(ORDERS, ORDERS_PER_S, order), Kind(UNRELATED, UNRELATED_PER_S, page))
+        kinds = (
+            Kind(ORDERS, ORDERS_PER_S, requests(http, order)),
+            Kind(UNRELATED, UNRELATED_PER_S, requests(http, page)),
+        )
         async with asyncio.TaskGroup() as tasks:
-            offering = tasks.create_task(offer(http, kinds, phases.whole))
+            offering = tasks.create_task(offer(kinds, phases.whole))
             tasks.create_task(_trouble(provider, phases))
         return offering.result()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,8 +12,10 @@ import pytest
 
 from bench.report import Report, Result, result
 from bench.rounds import BenchmarkFailed, Round
+from bench.scenarios import retry_storm
+from bench.scenarios.callee import BEHAVIOUR, Behaviour
 from bench.scenarios.naive_shop import DATABASE, PROVIDER
-from bench.scenarios.offered import PATIENCE_S, Kind, Seen, between, offer
+from bench.scenarios.offered import PATIENCE_S, Kind, Seen, between, offer, requests
 from bench.scenarios.payment_timeout import FIXED, NAIVE, ORDERS, UNRELATED, judged
 from bench.scenarios.served import served
 from bench.scenarios.slow_provider import SLOWNESS, Slowness
@@ -46,7 +49,7 @@ async def test_calls_begin_at_their_moments_and_what_fails_is_seen_too() -> None
         return httpx.Request("GET", "http://nowhere/", params={"number": number})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        seen = await offer(http, [Kind("a", 50.0, make), Kind("b", 100.0, make)], 0.1)
+        seen = await offer([Kind("a", 50.0, requests(http, make)), Kind("b", 100.0, requests(http, make))], 0.1)
     assert sorted(each.began_s for each in seen if each.kind == "a") == [0.0, 0.02, 0.04, 0.06, 0.08]
     assert sum(each.kind == "b" for each in seen) == 10
     failed = {(each.kind, each.began_s) for each in seen if not each.succeeded}
@@ -116,3 +119,49 @@ async def test_the_naive_shop_charges_within_the_request(tmp_path: Path) -> None
             assert (await http.get(f"{provider}/ledger")).json()["captured_cents"] == 2_500
             assert (await http.get(f"{shop}/v1/products/mug")).json()["price_cents"] == 1_250
             assert (await http.get(f"{shop}/v1/products/nothing")).status_code == 404
+
+
+def _answered(second: int, calls: int) -> list[Seen]:
+    return [Seen(retry_storm.CALLS, second, 0.1, succeeded=True)] * calls
+
+
+def test_it_has_recovered_when_from_then_on_nearly_all_is_answered() -> None:
+    trouble, whole = retry_storm.ILL_UNTIL, round(retry_storm.CALLS_PER_S)
+    again = [*_answered(trouble, whole), *_answered(trouble + 1, 3), *_answered(trouble + 2, whole)]
+    assert retry_storm.recovered_after_s(again, trouble + 3) == 2
+    assert retry_storm.recovered_after_s(again, trouble + 2) == -1
+    assert retry_storm.recovered_after_s(again, trouble + 1) == 0
+
+
+def _stormed(budget_last: int, healthy: int = 25) -> Report:
+    def phase(way: str, kind: str, name: str, per_s: int) -> Result:
+        return result(f"{way}_{kind}_{name}", [Round(1.0, [0.1] * per_s, per_s)])
+
+    last = {"no_budget": 0, "budget": budget_last}
+    results = [
+        phase(way, kind, name, per_s)
+        for way in last
+        for kind in (retry_storm.CALLS, retry_storm.TRIES)
+        for name, per_s in (("healthy", healthy), ("last", last[way] or 1))
+    ]
+    figures = {"recovered_after_s_no_budget": -1.0, "recovered_after_s_budget": 3.0}
+    return retry_storm.judged(Report("retry-storm", MACHINE, results, figures=figures))
+
+
+def test_a_storm_is_judged_by_what_is_answered_at_last() -> None:
+    report = _stormed(25)
+    assert report.holds
+    without, with_it = report.verdict
+    assert "does not end: at last 4% of calls are answered" in without
+    assert "is over 3 s after it ended: at last 100%" in with_it
+    assert not _stormed(20).holds
+    with pytest.raises(BenchmarkFailed, match="20 of 25 calls a second"):
+        _stormed(25, healthy=20)
+
+
+async def test_a_callee_serves_in_order_as_it_is_told(tmp_path: Path) -> None:
+    async with served("bench.scenarios.callee", tmp_path, {}) as url, httpx.AsyncClient(base_url=url) as http:
+        for behaviour in (Behaviour(0.01, at_once=1), Behaviour(0.0)):
+            assert (await http.put(BEHAVIOUR, content=msgspec.json.encode(behaviour))).status_code == 200
+            answers = await asyncio.gather(*(http.get("/") for _ in range(5)))
+            assert [answer.status_code for answer in answers] == [200] * 5
