@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench import (
     append,
+    balancing,
     calls,
     cold,
     cold_start,
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "query": query.run,
     "lag": lag.run,
     "calls": calls.run,
+    "balancing": balancing.run,
 }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
 
+from bus.calls.balancing import Balancer
 from bus.calls.call import BUSY_STATUSES, REAL_TIME, AnswerTooLarge, Busy, Call, NoAnswer, Reply, Time, Unreachable
 from bus.calls.deadline import HEADER, header_of
 
@@ -23,6 +26,14 @@ def client(url: str) -> httpx.AsyncClient:
     """A client of one destination. Each call brings its own timeouts."""
     limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=KEPT_ALIVE_MAX)
     return httpx.AsyncClient(base_url=url, timeout=CONNECT_TIMEOUT_S, limits=limits)
+
+
+@asynccontextmanager
+async def balanced(destination: str, urls: Sequence[str]) -> AsyncIterator[Balancer]:
+    """The end of a path to a destination with several addresses."""
+    async with AsyncExitStack() as stack:
+        clients = {url: await stack.enter_async_context(client(url)) for url in urls}
+        yield Balancer(destination, {url: HttpTransport(destination, http) for url, http in clients.items()})
 
 
 class HttpTransport:

@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager
 import msgspec
 from msgspec import Struct
 
-from bus.calls.over_http import HttpTransport, client
+from bus.calls.over_http import balanced
 from bus.calls.path import CallPath
+from bus.connection import servers_of
 from bus.reactor import Again, Occurrence, Reaction
 from bus.sender import Sender
 from bus.work_queue import Do, Job, QueueUnavailable, WorkQueue
@@ -106,9 +107,8 @@ async def _opened(means: Means) -> AsyncIterator[PaymentEffects]:
     if not means.settings.provider_url:
         log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")
     queue = WorkQueue(means.client, QUEUE, means.settings.replicas)
-    async with client(means.settings.provider_url or NOWHERE) as http:
-        provider = means.mesh.path(PROVIDER, HttpTransport(PROVIDER, http))
-        yield PaymentEffects(provider, means.sender, queue)
+    async with balanced(PROVIDER, servers_of(means.settings.provider_url or NOWHERE)) as providers:
+        yield PaymentEffects(means.mesh.path(PROVIDER, providers), means.sender, queue)
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import pytest
 from bus.broker import free_port
 from bus.calls.call import AnswerTooLarge, Busy, CallFailed, NoAnswer, Unreachable, over_http
 from bus.calls.deadline import HEADER
-from bus.calls.over_http import ANSWER_BYTES_MAX, CONNECT_TIMEOUT_S, HttpTransport, client, retry_after_s
+from bus.calls.over_http import ANSWER_BYTES_MAX, CONNECT_TIMEOUT_S, HttpTransport, balanced, client, retry_after_s
 from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
 
@@ -141,6 +141,16 @@ async def test_to_connect_takes_a_second_at_most_and_the_answer_what_is_left() -
             await HttpTransport("d", http)(over_http("GET", "/"), soon())
     assert asked[0]["connect"] == CONNECT_TIMEOUT_S
     assert 4 < asked[0]["read"] <= 5
+
+
+async def test_of_several_addresses_the_one_that_answers_is_called() -> None:
+    async def well(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer(200, b"well"))
+
+    async with serving(well) as http, balanced("d", [f"http://127.0.0.1:{free_port()}", str(http.base_url)]) as both:
+        path = CallPath("d", CallPolicy(backoff_s=0), both)
+        assert [(await path.call(over_http("GET", "/"))).body for _ in range(5)] == [b"well"] * 5
 
 
 @pytest.mark.parametrize(
