@@ -8,8 +8,8 @@ import pytest
 
 from tests.system import Shop, System, running_system
 
-IMPATIENT = "[destinations.provider.breaker]\nopen_s = 0.5\n"
-"""A provider that was killed is tried again soon."""
+IMPATIENT = "[destinations.provider.breaker]\nopen_s = 0.5\n[destinations.carrier.breaker]\nopen_s = 0.5\n"
+"""Who was killed is tried again soon."""
 
 
 @pytest.fixture(scope="session")
