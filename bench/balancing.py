@@ -19,11 +19,9 @@ from contextlib import AsyncExitStack
 from itertools import cycle
 from pathlib import Path
 
-import msgspec
-
 from bench.report import Report, budget, environment, line, result
 from bench.rounds import BenchmarkFailed, Pace, Told
-from bench.scenarios.callee import BEHAVIOUR, Behaviour
+from bench.scenarios.callee import Behaviour, behave
 from bench.scenarios.offered import Kind, between, offer
 from bench.scenarios.served import served
 from bus.calls.balancing import Balancer
@@ -85,11 +83,9 @@ class _Instances:
 
 
 async def _instance(stack: AsyncExitStack, folder: Path, name: str) -> Step:
-    (folder / name).mkdir()
-    url = await stack.enter_async_context(served("bench.scenarios.callee", folder / name, {}))
+    url = await stack.enter_async_context(served("bench.scenarios.callee", folder, {}))
     http = await stack.enter_async_context(client(url))
-    behaviour = msgspec.json.encode(Behaviour(TAKES_S[name]))
-    (await http.put(BEHAVIOUR, content=behaviour, timeout=10.0)).raise_for_status()
+    await behave(http, Behaviour(TAKES_S[name]))
     return HttpTransport(name, http)
 
 

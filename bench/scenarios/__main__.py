@@ -12,12 +12,13 @@ import uvloop
 from rich.console import Console
 
 from bench.rounds import BenchmarkFailed
-from bench.scenarios import payment_timeout, retry_storm
+from bench.scenarios import noisy_neighbour, payment_timeout, retry_storm
 from bench.shown import RESULTS, show, until_told_to_end
 
 SCENARIOS = {
     "payment-timeout": payment_timeout.run,
     "retry-storm": retry_storm.run,
+    "noisy-neighbour": noisy_neighbour.run,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import httpx
 import msgspec
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
@@ -24,6 +25,12 @@ WAITING_MAX = 5_000
 class Behaviour(Struct, frozen=True):
     takes_s: float
     at_once: int = 1_000
+
+
+async def behave(http: httpx.AsyncClient, behaviour: Behaviour) -> None:
+    """Tell it."""
+    answer = await http.put(BEHAVIOUR, content=msgspec.json.encode(behaviour), timeout=10.0)
+    answer.raise_for_status()
 
 
 class Callee:

@@ -23,12 +23,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
-import msgspec
 from msgspec.structs import replace
 
 from bench.report import Report, budget, environment, line, result
 from bench.rounds import BenchmarkFailed, Told
-from bench.scenarios.callee import BEHAVIOUR, Behaviour
+from bench.scenarios.callee import Behaviour, behave
 from bench.scenarios.offered import Kind, Seen, between, offer
 from bench.scenarios.served import served
 from bench.scenarios.timelines import draw_timelines, timeline
@@ -115,7 +114,7 @@ def recovered_after_s(seen: Sequence[Seen], seconds: int) -> float:
 async def _under_load(url: str, policy: CallPolicy, seconds: int) -> list[Seen]:
     tries: list[Seen] = []
     async with client(url) as http:
-        await _behave(http, WELL)
+        await behave(http, WELL)
         transport = HttpTransport("callee", http)
         began = time.perf_counter()
 
@@ -140,14 +139,9 @@ async def _under_load(url: str, policy: CallPolicy, seconds: int) -> list[Seen]:
 
 async def _trouble(http: httpx.AsyncClient) -> None:
     await asyncio.sleep(ILL_FROM)
-    await _behave(http, ILL)
+    await behave(http, ILL)
     await asyncio.sleep(TROUBLE_S)
-    await _behave(http, WELL)
-
-
-async def _behave(http: httpx.AsyncClient, behaviour: Behaviour) -> None:
-    answer = await http.put(BEHAVIOUR, content=msgspec.json.encode(behaviour), timeout=10.0)
-    answer.raise_for_status()
+    await behave(http, WELL)
 
 
 def _word(way: str) -> str:

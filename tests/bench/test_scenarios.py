@@ -12,8 +12,8 @@ import pytest
 
 from bench.report import Report, Result, result
 from bench.rounds import BenchmarkFailed, Round
-from bench.scenarios import retry_storm
-from bench.scenarios.callee import BEHAVIOUR, Behaviour
+from bench.scenarios import noisy_neighbour, retry_storm
+from bench.scenarios.callee import Behaviour, behave
 from bench.scenarios.naive_shop import DATABASE, PROVIDER
 from bench.scenarios.offered import PATIENCE_S, Kind, Seen, between, offer, requests
 from bench.scenarios.payment_timeout import FIXED, NAIVE, ORDERS, UNRELATED, judged
@@ -159,9 +159,34 @@ def test_a_storm_is_judged_by_what_is_answered_at_last() -> None:
         _stormed(25, healthy=20)
 
 
+def _neighbours(slow_per_s: float, slow_p99_s: float, healthy_per_s: float = 40) -> Report:
+    def phase(way: str, name: str, per_s: float, took_s: float) -> Result:
+        return result(f"{way}_{noisy_neighbour.OTHER}_{name}", [Round(10.0, [took_s] * 100, round(per_s * 10))])
+
+    results = [
+        phase("no_bulkhead", "healthy", 40, 0.02),
+        phase("no_bulkhead", "slow", 10, 9),
+        phase("bulkhead", "healthy", healthy_per_s, 0.02),
+        phase("bulkhead", "slow", slow_per_s, slow_p99_s),
+    ]
+    return noisy_neighbour.judged(Report("noisy-neighbour", MACHINE, results))
+
+
+def test_neighbours_are_judged_by_what_becomes_of_the_other() -> None:
+    report = _neighbours(40, 0.03)
+    assert report.holds
+    without, with_it = report.verdict
+    assert "keep 25% of their throughput, with a p99 of 9,000 ms instead of 20 ms" in without
+    assert "keep 100% of their throughput" in with_it
+    assert not _neighbours(35, 0.03).holds
+    assert not _neighbours(40, 0.05).holds
+    with pytest.raises(BenchmarkFailed, match="30 of 40 calls a second"):
+        _neighbours(30, 0.02, healthy_per_s=30)
+
+
 async def test_a_callee_serves_in_order_as_it_is_told(tmp_path: Path) -> None:
     async with served("bench.scenarios.callee", tmp_path, {}) as url, httpx.AsyncClient(base_url=url) as http:
         for behaviour in (Behaviour(0.01, at_once=1), Behaviour(0.0)):
-            assert (await http.put(BEHAVIOUR, content=msgspec.json.encode(behaviour))).status_code == 200
+            await behave(http, behaviour)
             answers = await asyncio.gather(*(http.get("/") for _ in range(5)))
             assert [answer.status_code for answer in answers] == [200] * 5
