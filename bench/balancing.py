@@ -25,7 +25,7 @@ from bench.scenarios.callee import Behaviour, behave
 from bench.scenarios.offered import Kind, between, offer
 from bench.scenarios.served import served
 from bus.calls.balancing import Balancer
-from bus.calls.call import Call, CallFailed, Reply, Step, over_http
+from bus.calls.call import Call, CallFailed, Reply, Step, http_call
 from bus.calls.over_http import HttpTransport, client
 from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
@@ -51,7 +51,7 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
 
                 async def call(number: int, path: CallPath = path) -> bool:
                     try:
-                        return (await path.call(over_http("GET", "/"))).status == 200
+                        return (await path.call(http_call("GET", "/"))).status == 200
                     except CallFailed:
                         return False
 

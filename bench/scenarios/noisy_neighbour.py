@@ -29,7 +29,7 @@ from bench.scenarios.callee import Behaviour, behave
 from bench.scenarios.offered import PATIENCE_S, Kind, Seen, between, offer
 from bench.scenarios.served import served
 from bench.scenarios.timelines import draw_timelines, timeline
-from bus.calls.call import CallFailed, over_http
+from bus.calls.call import CallFailed, http_call
 from bus.calls.over_http import HttpTransport, client
 from bus.calls.path import CallPath
 from bus.calls.policy import BreakerPolicy, CallPolicy
@@ -113,7 +113,7 @@ async def _under_load(folder: Path, policy: CallPolicy, trouble: tuple[int, int]
             async def call(number: int) -> bool:
                 async with places:
                     try:
-                        await path.call(over_http("GET", "/"))
+                        await path.call(http_call("GET", "/"))
                     except CallFailed:
                         return False
                 return True

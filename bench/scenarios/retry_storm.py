@@ -31,7 +31,7 @@ from bench.scenarios.callee import Behaviour, behave
 from bench.scenarios.offered import Kind, Seen, between, offer
 from bench.scenarios.served import served
 from bench.scenarios.timelines import draw_timelines, timeline
-from bus.calls.call import Call, CallFailed, Reply, over_http
+from bus.calls.call import Call, CallFailed, Reply, http_call
 from bus.calls.over_http import HttpTransport, client
 from bus.calls.path import CallPath
 from bus.calls.policy import BreakerPolicy, CallPolicy
@@ -126,7 +126,7 @@ async def _under_load(url: str, policy: CallPolicy, seconds: int) -> list[Seen]:
 
         async def call(number: int) -> bool:
             try:
-                await path.call(over_http("GET", "/"))
+                await path.call(http_call("GET", "/"))
             except CallFailed:
                 return False
             return True

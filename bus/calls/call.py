@@ -27,7 +27,7 @@ class Call(Struct, frozen=True):
     repeatable: bool = False
 
 
-def over_http(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Call:
+def http_call(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Call:
     """Repeatable by its method, or because it has an `Idempotency-Key`."""
     headers = headers or {}
     return Call(path, body, method, headers, method in SAFE_METHODS or "Idempotency-Key" in headers)

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from bus.calls.call import AnswerTooLarge, CallFailed, over_http
+from bus.calls.call import AnswerTooLarge, CallFailed, http_call
 from bus.calls.path import CallPath
 from bus.processes import settled
 from bus.reactor import Again, Occurrence
@@ -50,7 +50,7 @@ class Outside:
         if cause.trace:
             headers["traceparent"] = cause.trace
         try:
-            reply = await self._service.call(over_http("POST", path, msgspec.json.encode(body), headers))
+            reply = await self._service.call(http_call("POST", path, msgspec.json.encode(body), headers))
         except AnswerTooLarge:
             raise
         except CallFailed as failure:

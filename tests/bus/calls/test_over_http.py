@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from bus.broker import free_port
-from bus.calls.call import AnswerTooLarge, Busy, CallFailed, NoAnswer, Unreachable, over_http
+from bus.calls.call import AnswerTooLarge, Busy, CallFailed, NoAnswer, Unreachable, http_call
 from bus.calls.deadline import HEADER
 from bus.calls.over_http import ANSWER_BYTES_MAX, CONNECT_TIMEOUT_S, HttpTransport, balanced, client, retry_after_s
 from bus.calls.path import CallPath
@@ -72,7 +72,7 @@ def soon() -> float:
 async def test_an_answer_is_an_answer_whatever_it_says(status: int) -> None:
     body = b"" if status == 204 else b"said"
     async with answering(answer(status, body, "X-Thing: 1")) as (transport, heard):
-        reply = await transport(over_http("POST", "/a?b=1", b"body", {"Idempotency-Key": "k"}), soon())
+        reply = await transport(http_call("POST", "/a?b=1", b"body", {"Idempotency-Key": "k"}), soon())
     assert (reply.status, reply.body, reply.headers["x-thing"]) == (status, body, "1")
     assert heard[0].startswith(b"POST /a?b=1 HTTP/1.1\r\n")
     assert heard[0].endswith(b"\r\n\r\nbody")
@@ -81,7 +81,7 @@ async def test_an_answer_is_an_answer_whatever_it_says(status: int) -> None:
 
 async def test_what_is_left_of_the_time_is_told() -> None:
     async with answering(answer(200)) as (transport, heard):
-        await transport(over_http("GET", "/"), soon())
+        await transport(http_call("GET", "/"), soon())
     (left,) = (line for line in heard[0].decode().splitlines() if line.lower().startswith(HEADER.lower()))
     assert 4_000 < int(left.partition(":")[2]) <= 5_000
 
@@ -90,26 +90,26 @@ async def test_what_is_left_of_the_time_is_told() -> None:
 async def test_an_answer_that_asks_to_come_again_is_a_failure_that_passes(status: int) -> None:
     async with answering(answer(status, b"busy", "Retry-After: 7")) as (transport, _):
         with pytest.raises(Busy) as failed:
-            await transport(over_http("GET", "/"), soon())
+            await transport(http_call("GET", "/"), soon())
     assert (failed.value.status, failed.value.retry_after_s, failed.value.passing) == (status, 7.0, True)
 
 
 async def test_nobody_there_is_told_from_nobody_answering() -> None:
     async with client(f"http://127.0.0.1:{free_port()}") as http:
         with pytest.raises(Unreachable):
-            await HttpTransport("d", http)(over_http("GET", "/"), soon())
+            await HttpTransport("d", http)(http_call("GET", "/"), soon())
     async with answering(b"") as (transport, _):
         with pytest.raises(NoAnswer):
-            await transport(over_http("GET", "/"), soon())
+            await transport(http_call("GET", "/"), soon())
     async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf") as (transport, _):
         with pytest.raises(NoAnswer):
-            await transport(over_http("GET", "/"), soon())
+            await transport(http_call("GET", "/"), soon())
 
 
 async def test_an_answer_without_end_is_given_up() -> None:
     async with answering(answer(200, b"x" * (ANSWER_BYTES_MAX + 1))) as (transport, _):
         with pytest.raises(AnswerTooLarge):
-            await transport(over_http("GET", "/"), soon())
+            await transport(http_call("GET", "/"), soon())
 
 
 async def test_a_silent_server_is_given_up_when_the_time_is_up() -> None:
@@ -119,13 +119,13 @@ async def test_a_silent_server_is_given_up_when_the_time_is_up() -> None:
     async with serving(silent) as http:
         path = CallPath("d", CallPolicy(timeout_s=0.05, try_timeout_s=0.05), HttpTransport("d", http))
         with pytest.raises(CallFailed) as failed:
-            await path.call(over_http("GET", "/"))
+            await path.call(http_call("GET", "/"))
     assert failed.value.code in ("deadline_exceeded", "no_answer")
 
 
 async def test_along_the_path_a_busy_server_is_asked_again() -> None:
     async with answering(answer(503, b"", "Retry-After: 0"), answer(200, b"now")) as (transport, heard):
-        reply = await CallPath("d", CallPolicy(backoff_s=0), transport).call(over_http("GET", "/"))
+        reply = await CallPath("d", CallPolicy(backoff_s=0), transport).call(http_call("GET", "/"))
     assert (reply.body, len(heard)) == (b"now", 2)
 
 
@@ -138,7 +138,7 @@ async def test_to_connect_takes_a_second_at_most_and_the_answer_what_is_left() -
 
     async with httpx.AsyncClient(base_url="http://nowhere", transport=httpx.MockTransport(answers)) as http:
         with pytest.raises(Unreachable):
-            await HttpTransport("d", http)(over_http("GET", "/"), soon())
+            await HttpTransport("d", http)(http_call("GET", "/"), soon())
     assert asked[0]["connect"] == CONNECT_TIMEOUT_S
     assert 4 < asked[0]["read"] <= 5
 
@@ -150,7 +150,7 @@ async def test_of_several_addresses_the_one_that_answers_is_called() -> None:
 
     async with serving(well) as http, balanced("d", [f"http://127.0.0.1:{free_port()}", str(http.base_url)]) as both:
         path = CallPath("d", CallPolicy(backoff_s=0), both)
-        assert [(await path.call(over_http("GET", "/"))).body for _ in range(5)] == [b"well"] * 5
+        assert [(await path.call(http_call("GET", "/"))).body for _ in range(5)] == [b"well"] * 5
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from bus.calls.call import AnswerTooLarge, Busy, Call, CallFailed, NoAnswer, Unreachable, over_http
+from bus.calls.call import AnswerTooLarge, Busy, Call, CallFailed, NoAnswer, Unreachable, http_call
 from bus.calls.policy import CallPolicy
 from bus.calls.retry import Retry
 from tests.bus.calls.staged import ASK, BEGINNING, DONE, TELL, Destination, StagedTime
@@ -97,6 +97,6 @@ async def test_without_a_budget_there_are_no_retries() -> None:
 
 
 def test_over_http_it_is_the_method_or_the_key_that_makes_a_call_repeatable() -> None:
-    assert [over_http(method, "/").repeatable for method in ("GET", "HEAD", "OPTIONS")] == [True] * 3
-    assert [over_http(method, "/").repeatable for method in ("POST", "PUT", "PATCH", "DELETE")] == [False] * 4
-    assert over_http("POST", "/", headers={"Idempotency-Key": "k"}).repeatable
+    assert [http_call(method, "/").repeatable for method in ("GET", "HEAD", "OPTIONS")] == [True] * 3
+    assert [http_call(method, "/").repeatable for method in ("POST", "PUT", "PATCH", "DELETE")] == [False] * 4
+    assert http_call("POST", "/", headers={"Idempotency-Key": "k"}).repeatable
