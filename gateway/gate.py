@@ -146,8 +146,6 @@ class Gate:
             f"{request.method} {canonical(request.scope['path'])}\n".encode() + request.scope["state"].get("body", b"")
         )
         left_s = time_left_s(request)
-        if left_s <= 0:
-            raise Problem(504, "deadline_exceeded", "the deadline had passed, so it was not begun: nothing was written")
         if responds_async(request):
             await self._enqueue(request, key, command, digest, correlation, location)
         if key.id in self._running:
@@ -229,6 +227,7 @@ class Gate:
 
         Raises `Problem` 503 `position_not_reached` unless the client takes a stale answer.
         """
+        left_s = time_left_s(request)
         asked = header(request, b"min-position")
         if not asked:
             return {}
@@ -239,7 +238,7 @@ class Gate:
         prefer = header(request, b"prefer") or ""
         waits = WAITS_PATTERN.search(prefer)
         wait_s = min(float(waits[1]), WAIT_MAX_S) if waits else WAIT_S
-        wait_s = max(0.0, min(wait_s, time_left_s(request)))
+        wait_s = min(wait_s, left_s)
         elsewhere = wanted.keys() - {model.stream for model in models}
         try:
             reached = await asyncio.gather(
@@ -288,14 +287,20 @@ def header(request: AnyRequest, name: bytes) -> str | None:
 
 
 def time_left_s(request: AnyRequest) -> float:
-    """For how long whoever asks waits, where he says so (`Deadline-Ms`); else `inf`. Raises `Problem` 422."""
+    """For how long whoever asks waits, where he says so (`Deadline-Ms`); else `inf`.
+
+    Raises `Problem` 504 for what is late, and so is not begun, 422 for what makes no sense.
+    """
     given = header(request, _DEADLINE)
     if given is None:
         return math.inf
     try:
-        return deadline_of({HEADER: given}, 0.0)
+        left_s = deadline_of({HEADER: given}, 0.0)
     except ValueError as error:
         raise Problem(422, "malformed", str(error), field=f"header:{HEADER}") from error
+    if left_s <= 0:
+        raise Problem(504, "deadline_exceeded", "the deadline had passed, so it was not begun")
+    return left_s
 
 
 def responds_async(request: AnyRequest) -> bool:
