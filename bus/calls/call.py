@@ -55,6 +55,8 @@ class Time:
 
 
 REAL_TIME = Time()
+GRACE_S = 0.25
+"""A transport has so much longer than the deadline: whose time was up is to be said by the step that knows."""
 
 
 class CallFailed(Exception):

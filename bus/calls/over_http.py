@@ -11,7 +11,18 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from bus.calls.balancing import Balancer
-from bus.calls.call import BUSY_STATUSES, REAL_TIME, AnswerTooLarge, Busy, Call, NoAnswer, Reply, Time, Unreachable
+from bus.calls.call import (
+    BUSY_STATUSES,
+    GRACE_S,
+    REAL_TIME,
+    AnswerTooLarge,
+    Busy,
+    Call,
+    NoAnswer,
+    Reply,
+    Time,
+    Unreachable,
+)
 from bus.calls.deadline import HEADER, header_of
 
 CONNECT_TIMEOUT_S = 1.0
@@ -37,7 +48,7 @@ async def balanced(destination: str, urls: Sequence[str]) -> AsyncIterator[Balan
 
 
 class HttpTransport:
-    """Connects within a second, and reads until the call's deadline, which it sends along."""
+    """Connects within a second, and reads until the call's deadline and a little longer. It sends that along."""
 
     def __init__(self, destination: str, http: httpx.AsyncClient, time: Time = REAL_TIME) -> None:
         self._destination = destination
@@ -46,8 +57,7 @@ class HttpTransport:
 
     async def __call__(self, call: Call, deadline: float) -> Reply:
         now = self._now()
-        left_s = max(0.001, deadline - now)
-        timeout = httpx.Timeout(left_s, connect=min(CONNECT_TIMEOUT_S, left_s))
+        timeout = httpx.Timeout(max(0.0, deadline - now) + GRACE_S, connect=CONNECT_TIMEOUT_S)
         headers = {**call.headers, HEADER: header_of(deadline, now)}
         try:
             async with self._http.stream(

@@ -8,13 +8,14 @@ from __future__ import annotations
 import nats.errors
 from nats.aio.client import Client
 
-from bus.calls.call import REAL_TIME, Call, NoAnswer, Reply, Time, Unreachable
+from bus.calls.call import GRACE_S, REAL_TIME, Call, NoAnswer, Reply, Time, Unreachable
 from bus.calls.deadline import HEADER, header_of
 from bus.connection import still_wanted
 
 
 class NatsTransport:
-    """The call's target is the subject. It is waited for until the deadline, which is sent along."""
+    """The call's target is the subject. Its answer is waited for until the deadline, which is sent along, and a little
+    longer."""
 
     def __init__(self, destination: str, client: Client, time: Time = REAL_TIME) -> None:
         self._destination = destination
@@ -27,9 +28,8 @@ class NatsTransport:
         now = self._now()
         headers = {**call.headers, HEADER: header_of(deadline, now)}
         try:
-            answer = await self._client.request(
-                call.target, call.body, timeout=max(0.001, deadline - now), headers=headers
-            )
+            wait_s = max(0.0, deadline - now) + GRACE_S
+            answer = await self._client.request(call.target, call.body, timeout=wait_s, headers=headers)
             still_wanted()
         except nats.errors.NoRespondersError as error:
             raise Unreachable(self._destination, f"nobody serves {call.target}") from error
