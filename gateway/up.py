@@ -39,7 +39,7 @@ SANDBOX_ADMIN = "admin@tallystream.example"
 @asynccontextmanager
 async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[tuple[Supervisor, Running]]:
     """Everything, ready; ended when left. Raises `CannotStart`, `ChildFailed` or `MeshInvalid`."""
-    compose.mesh(settings)
+    compose.mesh(settings)  # Said before anything begins.
     with _own_folder(settings.data_dir):
         port = settings.http_port or free_port()
         _check_port(settings.http_host, port)

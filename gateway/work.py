@@ -44,7 +44,8 @@ log = logging.getLogger(__name__)
 
 
 async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
-    """Run these parts until SIGTERM or SIGINT. Raises what halted one of them."""
+    """Run these parts until SIGTERM or SIGINT. Raises what halted one of them, or `MeshInvalid`."""
+    compose.mesh(settings)  # Said before anything begins.
     await check_broker(settings)
     claim(settings.data_dir)  # Before anything is put there: who comes later would take it for somebody else's.
     loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ import asyncio
 
 import click
 
+from gateway import compose
 from gateway.cli.unsafe import settings_with_flags
 from gateway.logs import log_to_stderr
 from gateway.running import check_broker
@@ -21,6 +22,7 @@ from gateway.settings import Settings, from_environment
 def serve(settings: Settings, workers: int | None, port: int | None) -> None:
     """Serve the HTTP API alone; broker and workers run elsewhere."""
     log_to_stderr(settings)
+    compose.mesh(settings)  # Said here once, and clearly.
     if settings.at_once:
         from gateway.app import create_app  # Only its processes need the web framework.
 

@@ -61,6 +61,12 @@ def test_every_setting_is_shown(tmp_path: Path) -> None:
     assert lines.keys() > set(CallPolicy.__struct_fields__) - {"breaker", "faults"}
 
 
+@pytest.mark.parametrize("verb", ["work", "serve"])
+def test_no_part_starts_on_policies_that_make_no_sense(tmp_path: Path, broken: Path, verb: str) -> None:
+    ended = CliRunner().invoke(group, [verb], env=environment_of(tmp_path / "data", TALLY_MESH_FILE=str(broken)))
+    assert isinstance(ended.exception, MeshInvalid)
+
+
 def test_nothing_starts_on_policies_that_make_no_sense(tmp_path: Path, broken: Path) -> None:
     ended = tally(tmp_path / "data", "up", TALLY_MESH_FILE=str(broken))
     assert ended.returncode == EXIT_USAGE
