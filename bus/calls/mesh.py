@@ -68,7 +68,7 @@ class Mesh:
         self._defaults = defaults
         self._seen = _signature(file)
         self._policies = read_mesh(file, defaults)
-        self._paths: list[CallPath] = []
+        self._paths: dict[str, CallPath] = {}
 
     def path(
         self,
@@ -77,10 +77,12 @@ class Mesh:
         time: Time = REAL_TIME,
         chance: Callable[[], float] = random.random,
     ) -> CallPath:
-        """The path to a destination; made once, at start."""
-        path = CallPath(destination, self._policies[destination], transport, time, chance)
-        self._paths.append(path)
-        return path
+        """The one path to a destination. Whoever asks later gets it, too, with the transport that came first: two would
+        each allow as much as one may, and what one learns the other would not know."""
+        if destination not in self._paths:
+            policy = self._policies[destination]
+            self._paths[destination] = CallPath(destination, policy, transport, time, chance)
+        return self._paths[destination]
 
     async def watch(self, every_s: float = LOOK_EVERY_S) -> None:
         """Follow the file, until cancelled."""
@@ -99,8 +101,8 @@ class Mesh:
             metrics.mesh_reads.labels("refused").inc()
             return
         self._policies = policies
-        for path in self._paths:
-            path.policy = policies[path.destination]
+        for destination, path in self._paths.items():
+            path.policy = policies[destination]
         log.info("the policies are those of %s as it is now", self._file)
         metrics.mesh_reads.labels("taken").inc()
 

@@ -117,5 +117,12 @@ async def test_a_change_is_followed_and_one_that_makes_no_sense_is_not(
     watching.cancel()
 
 
+async def test_there_is_one_path_to_a_destination_whoever_asks() -> None:
+    mesh = Mesh(None, DEFAULTS)
+    first, second = (mesh.path("payments", Destination(StagedTime())) for _ in range(2))
+    assert first is second
+    assert mesh.path("carrier", Destination(StagedTime())) is not first
+
+
 async def test_without_a_file_there_is_nothing_to_watch() -> None:
     await Mesh(None, DEFAULTS).watch(every_s=0)
