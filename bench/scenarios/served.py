@@ -17,11 +17,13 @@ READY_TIMEOUT_S = 20.0
 
 
 @asynccontextmanager
-async def served(module: str, folder: Path, environment: Mapping[str, str]) -> AsyncIterator[str]:
-    """The URL of `python -m MODULE PORT`."""
+async def served(module: str, folder: Path, environment: Mapping[str, str], *arguments: str) -> AsyncIterator[str]:
+    """The URL of `python -m MODULE [ARGUMENTS] PORT`."""
     port = free_port()
-    command = [sys.executable, "-m", module, str(port)]
-    with child(module.rpartition(".")[2], command, folder, {**os.environ, **environment}) as process:
+    command = [sys.executable, "-m", module, *arguments, str(port)]
+    with child(
+        arguments[0] if arguments else module.rpartition(".")[2], command, folder, {**os.environ, **environment}
+    ) as process:
         async with asyncio.timeout(READY_TIMEOUT_S):
             while not await asyncio.to_thread(listens, port):
                 process.check()

@@ -7,7 +7,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import httpx
-import msgspec
 import pytest
 
 from bench.report import Report, Result, result
@@ -18,7 +17,6 @@ from bench.scenarios.naive_shop import DATABASE, PROVIDER
 from bench.scenarios.offered import PATIENCE_S, Kind, Seen, between, offer, requests
 from bench.scenarios.payment_timeout import FIXED, NAIVE, ORDERS, UNRELATED, judged
 from bench.scenarios.served import served
-from bench.scenarios.slow_provider import SLOWNESS, Slowness
 from bench.scenarios.timelines import draw_timelines, timeline
 from tests.bench.test_report import MACHINE
 from tests.system import order_of
@@ -109,11 +107,10 @@ def test_every_way_is_drawn_in_every_panel() -> None:
 
 async def test_the_naive_shop_charges_within_the_request(tmp_path: Path) -> None:
     variables = {"TALLY_DATA_DIR": str(tmp_path / "provider")}
-    async with served("bench.scenarios.slow_provider", tmp_path, variables) as provider:
+    async with served("gateway.cli.main", tmp_path, variables, "provider", "--port") as provider:
         variables = {DATABASE: str(tmp_path / "shop.db"), PROVIDER: provider}
         async with served("bench.scenarios.naive_shop", tmp_path, variables) as shop, httpx.AsyncClient() as http:
-            slowness = msgspec.json.encode(Slowness(0.001, 0.002))
-            assert (await http.put(f"{provider}{SLOWNESS}", content=slowness)).status_code == 204
+            assert (await http.put(f"{provider}/mode", json={"latency_ms": 1})).is_success
             placed = await http.post(f"{shop}/v1/orders", json=order_of("mug", 2))
             assert (placed.status_code, placed.json()["status"], placed.json()["total_cents"]) == (201, "paid", 2_500)
             assert (await http.get(f"{provider}/ledger")).json()["captured_cents"] == 2_500
