@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from litestar.response import ServerSentEventMessage
 from msgspec import Struct
 
@@ -81,7 +81,7 @@ class ChangeV2(Struct, frozen=True):
     order: OrderV2
 
 
-LastEventId = Annotated[str | None, Parameter(header="Last-Event-ID", description="Go on behind this event.")]
+LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", description="Go on behind this event.")]
 
 
 async def get_timeline(request: AnyRequest, order_id: PathId) -> Response[Timeline]:

@@ -36,7 +36,7 @@ async def test_a_worker_without_read_models_owns_nothing_and_nobody_counts_on_it
     assert await Leases(client).look("engine.orders.0") == Found()
 
     monkeypatch.undo()
-    await until(lambda: len(present.workers()[0].owns) == len(compose.DOMAINS))
+    await until(lambda: [len(worker.owns) for worker in present.workers()] == [len(compose.DOMAINS)])
     assert [worker.ready for worker in present.workers()] == [True]
     for task in reversed(tasks):
         task.cancel()

@@ -36,8 +36,9 @@ async def test_what_was_captured_is_given_back_or_kept_by_shipped_or_open_orders
                 (f"/v1/orders/{order_id}/cancellation", {"reason": "r"}),
                 (f"/v1/processes/{order_id}/compensate", {"reason": "r"}),
                 (f"/v1/processes/{order_id}/retry", {"reason": "r"}),
-                (f"/v1/shipments/{order_id}/pickup", {"tracking_id": "t"}),
             )
+            if body["shipping_token"] == "ship_later":  # The others' carrier has a number of its own for it.
+                calls += ((f"/v1/shipments/{order_id}/pickup", {"tracking_id": "t"}),)
             path, reason = chance.choice(calls)
             for _ in range(chance.randint(0, 2)):
                 assert (await http.post(path, json=reason)).status_code in (200, 404, 409)
