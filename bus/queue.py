@@ -127,7 +127,7 @@ def outcome_subject(place: Place | int | str) -> str:
 
 
 def queue_stream(replicas: int = 1) -> StreamConfig:
-    """A frame is gone once it is acknowledged, and with it whatever it told of people."""
+    """A frame is gone once it is acknowledged."""
     return StreamConfig(
         name=QUEUE,
         subjects=[queue_subject("*"), parked_subject("*")],

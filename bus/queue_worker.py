@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Union
@@ -116,7 +116,8 @@ class QueueLimits:
 
 
 class QueueWorker:
-    """`commands` are those of each domain that may be queued."""
+    """`commands` are those of each domain that may be queued. `erased`: domains whose commands tell of people, and are
+    overwritten in the broker's store once they are done; else their bytes lie there until it is tidied up."""
 
     def __init__(
         self,
@@ -124,6 +125,7 @@ class QueueWorker:
         sender: Sender,
         commands: Mapping[str, Sequence[type]],
         limits: QueueLimits | None = None,
+        erased: Collection[str] = (),
     ) -> None:
         self._client = client
         self._sender = sender
@@ -132,6 +134,7 @@ class QueueWorker:
             for domain, types in commands.items()
         }
         self._limits = limits or QueueLimits()
+        self._erased = frozenset(erased)
         self._context = client.jetstream(timeout=REQUEST_S)
 
     async def run(self) -> None:
@@ -181,6 +184,8 @@ class QueueWorker:
                 pairs = zip(frame, places, strict=True)
                 outcomes = await asyncio.gather(*(self._settle(domain, queued, place) for queued, place in pairs))
                 await self._tell(sequence, frame, outcomes)
+            if domain in self._erased:
+                await self._erase(sequence)
             await message.ack_sync(timeout=REQUEST_S)
         except msgspec.DecodeError as error:  # Of another version: it stays until there is one that can read it.
             log.error("frame %s of the queue of %s cannot be read: %s", message.metadata.sequence.stream, domain, error)
@@ -192,6 +197,12 @@ class QueueWorker:
             raise
         finally:
             holding.cancel()
+
+    async def _erase(self, sequence: int) -> None:
+        try:
+            await self._context.delete_msg(QUEUE, sequence)
+        except NotFoundError:
+            log.debug("frame %d was erased before", sequence)
 
     async def _settle(self, domain: str, queued: Queued, place: Place) -> Outcome:
         """What becomes of a command: definitely, or parked."""

@@ -169,7 +169,8 @@ async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Set
     present = Present(client)
     await present.start()
     sender = compose.sender(client, logs, present)
-    queue = QueueWorker(client, sender, {each.name: each.commands for each in compose.LOGS})
+    commands = {each.name: each.commands for each in compose.LOGS}
+    queue = QueueWorker(client, sender, commands, erased=[each.name for each in compose.STATE_STORED])
     await serve(client, queue_worker.PARKED, queue.parked)
     await serve(client, queue_worker.REDRIVE, queue.redrive)
     await serve(client, queue_worker.DISCARD, queue.discard)

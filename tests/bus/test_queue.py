@@ -242,6 +242,33 @@ async def test_what_is_no_command_is_parked_and_may_be_discarded(case: Case, cli
         assert (await case.worker.discard({"sequence": sequence, "reason": "a test"})).code == "parked_unknown"
 
 
+@pytest.mark.parametrize("erased", [True, False])
+async def test_what_tells_of_people_is_overwritten_once_it_is_done(own_broker: EmbeddedBroker, erased: bool) -> None:
+    client = await connect(own_broker.url, "test")
+    await ensure_queue(client)
+    case, secret = Case(client, "people"), "a-name-that-nobody-else-has"
+    sender = Sender(client, dict.fromkeys(COMMANDS, case.name))
+    worker = QueueWorker(client, sender, {case.name: COMMANDS}, LIMITS, erased=[case.name] if erased else [])
+    await case.queue.put("another", Queued("c0", Raw(b"{}")))  # It keeps the file in which both lie.
+    async with case.engine(), case.working(worker):
+        place = await case.put(Scribble("a", secret), "c1")
+        assert secret.encode() in _stored(own_broker)
+        assert isinstance(await case.outcome(place), Done)
+
+        async def gone() -> bool:
+            return not await case.queue.waits(place)
+
+        await until_told(gone, "an empty queue")
+    assert (secret.encode() in _stored(own_broker)) is not erased
+    await close(client)
+
+
+def _stored(broker: EmbeddedBroker) -> bytes:
+    """All that lies in the queue's files."""
+    files = [path for path in broker.settings.folder.rglob("*") if path.is_file() and QUEUE in path.parts]
+    return b"".join(path.read_bytes() for path in files)
+
+
 async def test_a_full_queue_says_so_and_takes_nothing(own_broker: EmbeddedBroker) -> None:
     client = await connect(own_broker.url, "test")
     await client.jetstream().add_stream(queue_stream().evolve(max_msgs=1))

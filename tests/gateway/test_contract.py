@@ -10,6 +10,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import Case, CheckFunction, GenerationMode
+from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
@@ -72,6 +73,8 @@ def ask(system: System, label: str, mode: GenerationMode) -> None:
     # No position is waited for: most of those that one may think of are far ahead.
     headers = {"Authorization": token, "Prefer": "wait=0, handling=stale"}
     excluded: list[CheckFunction] = [positive_data_acceptance] if label in BEYOND_SCHEMAS else []
+    if label == "GET /readyz":
+        excluded.append(not_a_server_error)  # It may have a reason.
 
     @settings(
         max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
