@@ -46,7 +46,7 @@ class Owned(Struct, frozen=True):
 
 class Worker(Struct, frozen=True):
     """A process of this system. `mark` names it among all of its machine; `since` in seconds since the epoch; `ready`:
-    it takes partitions that nobody has."""
+    it takes partitions that nobody has; `services`: of these only, where any are named."""
 
     id: str
     host: str
@@ -58,9 +58,10 @@ class Worker(Struct, frozen=True):
     owns: tuple[Owned, ...] = ()
     ready: bool = False
     leaving: bool = False
+    services: tuple[str, ...] = ()
 
 
-def this_process(parts: tuple[str, ...], version: str) -> Worker:
+def this_process(parts: tuple[str, ...], version: str, services: tuple[str, ...] = ()) -> Worker:
     host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64]
     return Worker(
         id=f"{host}-{os.getpid()}-{token_hex(2)}",
@@ -70,6 +71,7 @@ def this_process(parts: tuple[str, ...], version: str) -> Worker:
         parts=parts,
         since=time.time(),
         version=version,
+        services=services,
     )
 
 
@@ -80,7 +82,7 @@ class Announcing:
     def __init__(self, client: Client, worker: Worker) -> None:
         self.worker = worker
         self.owns: Callable[[], tuple[Owned, ...]] = tuple
-        self.serves: Callable[[], tuple[Owned, ...]] = tuple
+        self.serves: dict[str, Callable[[], Owned]] = {}
         self.ready = False
         self.leaving = False
         """Whether it is about to end: nothing should be left to it any more."""
@@ -100,7 +102,10 @@ class Announcing:
         if not self._client.is_connected:
             return  # It would be said later, when it may not be true any more.
         told = msgspec.structs.replace(
-            self.worker, owns=(*self.owns(), *self.serves()), ready=self.ready, leaving=self.leaving
+            self.worker,
+            owns=(*self.owns(), *(each() for each in self.serves.values())),
+            ready=self.ready,
+            leaving=self.leaving,
         )
         try:
             await self._client.publish(f"worker.{told.id}", msgspec.json.encode(told))

@@ -28,7 +28,7 @@ from bus.timers import Due, Timer, Timers, TimersUnreachable
 from domains.kernel import Policy
 
 PING = "processes.ping"
-"""The control verb that whoever runs the processes answers."""
+"""The control verb, with a service behind a dot, that whoever runs what that does about events answers."""
 
 log = logging.getLogger(__name__)
 

@@ -44,10 +44,11 @@ def rank(key: str, me: str, workers: Collection[str], holders: Mapping[str, str]
     return sum(_load(key, each, holders) < _load(key, me, holders) for each in workers if each != me)
 
 
-def surplus(me: str, workers: Collection[str], holders: Mapping[str, str]) -> str:
-    """The key that I should give up, if any: none unless somebody is better off with it and nobody worse."""
+def surplus(me: str, workers: Callable[[str], Collection[str]], holders: Mapping[str, str]) -> str:
+    """The key that I should give up, if any: none unless somebody is better off with it and nobody worse. `workers`
+    may own a key."""
     for key in sorted((key for key, holder in holders.items() if holder == me), reverse=True):
-        for other in workers:
+        for other in workers(key):
             if other == me:
                 continue
             mine, theirs = _load(key, me, holders), _load(key, other, holders)
@@ -116,7 +117,7 @@ class Sharing:
         keys: Sequence[str],
         role: Role,
         *,
-        candidate: Callable[[Worker], bool] = lambda worker: worker.ready,
+        candidate: Callable[[Worker, str], bool] = lambda worker, key: worker.ready,
         clock: Callable[[], float] = time.monotonic,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -278,12 +279,10 @@ class Sharing:
                 holders[key] = other.holder.worker
         return holders
 
-    def _workers(self) -> set[str]:
-        """Who may own something: me, and whoever is there and is not known to have died."""
-        there = {
-            worker.id for worker in self._present.workers() if self._candidate(worker) and not is_dead(worker.mark)
-        }
-        return there | {self._me.id}
+    def _workers(self) -> Callable[[str], set[str]]:
+        """Who may own a key: me, and whoever is there, takes such and is not known to have died."""
+        there = [worker for worker in self._present.workers() if not is_dead(worker.mark)]
+        return lambda key: {worker.id for worker in there if self._candidate(worker, key)} | {self._me.id}
 
     async def _take_free(self) -> None:
         """Take what is free and for me, one after the other: each changes my load."""
@@ -291,7 +290,7 @@ class Sharing:
         for key, other in self._others.items():
             if self._stopping or key in self.held or other.free_since is None:
                 continue
-            turn_s = TURN_S * rank(key, self._me.id, workers, self._holders())
+            turn_s = TURN_S * rank(key, self._me.id, workers(key), self._holders())
             if self._clock() - other.free_since >= turn_s:
                 await self._take(key, other)
 

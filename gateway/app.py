@@ -78,6 +78,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         app.state.client = client
         app.state.present = present
         app.state.tokens = tokens = Tokens(jwt_secret(settings))
+        app.state.reacting = sorted(compose.reacting())
         app.state.webhook_secret = webhook_secret(settings)
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
         sender = compose.sender(client, logs, present)

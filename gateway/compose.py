@@ -89,6 +89,9 @@ STATE_STORED: tuple[AnyStateStored, ...] = (customers,)  # type: ignore[assignme
 LOGS: tuple[AnyDomain | AnyStateStored, ...] = (*DOMAINS, *STATE_STORED)
 """Whatever has a log."""
 
+SERVICES: tuple[str, ...] = tuple(each.name for each in LOGS)
+"""Whatever may run alone."""
+
 PROJECTIONS: tuple[Projection, ...] = (
     products.products,
     stock.stock,
@@ -263,6 +266,12 @@ PROCESSES: tuple[Process, ...] = (
         timing=_checkout_timing,
     ),
 )
+
+
+def reacting() -> set[str]:
+    """The services that do something about events, or do jobs."""
+    inside = {process.domain.name for process in PROCESSES} | {policy.name for policy in POLICIES}
+    return inside | {each.log for each in effects()} | {each.service for each in jobs()}
 
 
 def decoders() -> dict[str, BlockDecoder[object]]:

@@ -1,7 +1,8 @@
 """The command engines of one worker: for each partition whose lease it holds an engine and its endpoint.
 
-Every worker for commands is a candidate for every partition of every domain (`bus/sharing.py`). What it does not own it
-could own at once: the process is up, the logs are open, the read models' folder is at hand.
+Every worker for commands is a candidate for every partition of its services, which are all unless some are named
+(`bus/sharing.py`). What it does not own it could own at once: the process is up, the logs are open, the read models'
+folder is at hand.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, closing
 
 from bus.connection import Client
@@ -19,7 +20,7 @@ from bus.engine import Engine
 from bus.jetstream import JetStreamLog
 from bus.leases import Leases
 from bus.overlay import OverlaidStates, nearly_whole
-from bus.presence import Announcing, Owned, Present
+from bus.presence import Announcing, Owned, Present, Worker
 from bus.scrub import Scrub
 from bus.sharing import Held, Sharing
 from bus.witness import Witness
@@ -36,10 +37,14 @@ log = logging.getLogger(__name__)
 
 
 async def run_engines(
-    client: Client, logs: dict[str, JetStreamLog], settings: Settings, announcing: Announcing
+    client: Client,
+    logs: dict[str, JetStreamLog],
+    settings: Settings,
+    announcing: Announcing,
+    services: Collection[str] = compose.SERVICES,
 ) -> None:
-    """Own a fair share of the partitions, until cancelled. Raises what halted an engine."""
-    domains = {domain.name: domain for domain in compose.DOMAINS}
+    """Own a fair share of the partitions of these services, until cancelled. Raises what halted an engine."""
+    domains = {domain.name: domain for domain in compose.DOMAINS if domain.name in services}
     serving: dict[str, AnyEngine] = {}
     told: set[asyncio.Task[None]] = set()
 
@@ -69,8 +74,8 @@ async def run_engines(
     await present.start()
     keys = [f"engine.{name}.{partition}" for name in domains for partition in range(logs[name].partitions)]
     leases = Leases(client, settings.replicas)
-    sharing = Sharing(client, leases, present, announcing.worker, keys, role, changed=changed)
-    await _states_are_there(logs, settings)
+    sharing = Sharing(client, leases, present, announcing.worker, keys, role, candidate=_takes, changed=changed)
+    await _states_are_there(domains.values(), logs, settings)
     announcing.owns, announcing.ready = owns, True
     await announcing.say()
     calm_the_collector()
@@ -85,10 +90,16 @@ async def run_engines(
         announcing.owns = tuple
 
 
-async def _states_are_there(logs: dict[str, JetStreamLog], settings: Settings) -> None:
+def _takes(worker: Worker, key: str) -> bool:
+    return worker.ready and (not worker.services or _of_key(key)[0] in worker.services)
+
+
+async def _states_are_there(
+    domains: Iterable[compose.AnyDomain], logs: dict[str, JetStreamLog], settings: Settings
+) -> None:
     """A worker whose read models lag far behind, or that has none beside it, could own partitions and not serve them:
     it must not be counted on."""
-    for domain in compose.DOMAINS:
+    for domain in domains:
         with closing(SqliteStateStore(domain, settings.read_models)) as store:
             await nearly_whole(store, logs[domain.name], _progress(domain.name, "stored states"))
 

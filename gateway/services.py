@@ -11,7 +11,8 @@ from bus.presence import Owned, Worker
 
 
 class Service(Struct, frozen=True):
-    """One process. `parts`: commands, projections, processes, customers, queue, or gateway."""
+    """One process. `parts`: commands, projections, processes, states, queue, or gateway; `services`: of which services,
+    of all where none is named."""
 
     id: str
     host: str
@@ -19,6 +20,7 @@ class Service(Struct, frozen=True):
     parts: tuple[str, ...]
     since: datetime
     version: str
+    services: tuple[str, ...] = ()
 
 
 class PartitionOwner(Struct, frozen=True):
@@ -59,7 +61,7 @@ def services_of(workers: Sequence[Worker], partitions: Mapping[str, int]) -> Ser
 
 def _service(worker: Worker) -> Service:
     since = datetime.fromtimestamp(worker.since, UTC)
-    return Service(worker.id, worker.host, worker.pid, worker.parts, since, worker.version)
+    return Service(worker.id, worker.host, worker.pid, worker.parts, since, worker.version, worker.services)
 
 
 def _owner(domain: str, partition: int, found: tuple[Owned, Worker] | None) -> PartitionOwner:

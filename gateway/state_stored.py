@@ -51,10 +51,10 @@ async def run_state_stored(
         try:
             await answer_queries(client, database)
             await endpoint.start()
-            announcing.serves = lambda: (Owned(hosted.name, 0, 0, True, service.waiting, relay.position),)
+            announcing.serves[hosted.name] = lambda: Owned(hosted.name, 0, 0, True, service.waiting, relay.position)
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            announcing.serves = tuple
+            announcing.serves.pop(hosted.name, None)
             await endpoint.stop()  # No more frames, then the answers, then what gives them.
             await endpoint.drain()
             for task in running:

@@ -24,7 +24,6 @@ from gateway import compose
 from gateway.running import AlreadyRunning, CannotStart, Running, running, write_running
 from gateway.settings import Settings, SettingsError, claim, secret
 from gateway.supervisor import Child, Supervisor, until
-from gateway.work import PARTS
 
 SANDBOX_HOST = "127.0.0.1"
 """The simulated one is for nobody else."""
@@ -166,12 +165,12 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
     children: list[Child] = []
     if not settings.nats_url:
         children.append(Child("broker", configure(broker), rank=0))
-    ranks = {"commands": 1, "customers": 1, "projections": 2, "processes": 2, "queue": 2}
-    working = [
-        *((part, part) for part in PARTS),
-        *(("commands", f"commands-{n}") for n in range(2, settings.workers + 1)),
-    ]
-    children += [Child(name, [*tally, "work", "--part", part], environment, rank=ranks[part]) for part, name in working]
+    work = [*tally, "work", "--part"]
+    commands = ["commands", *(f"commands-{n}" for n in range(2, settings.workers + 1))]
+    children += [Child(name, [*work, "commands"], environment, rank=1) for name in commands]
+    kept = [service.name for service in compose.STATE_STORED]
+    children += [Child(name, [*work, "states", "--service", name], environment, rank=1) for name in kept]
+    children += [Child(part, [*work, part], environment, rank=2) for part in ("projections", "processes", "queue")]
     loopback = {**environment, "TALLY_HTTP_HOST": SANDBOX_HOST}
     sandbox = (
         (["provider"], settings.provider_url, where.provider_url),

@@ -1,50 +1,58 @@
-"""The workers: engines, projections, processes and effects, customers, queue. All in one process, or a part in each."""
+"""The workers: all in one process, a part in each, or a service in each.
+
+A service's own are its engine or its database, what it does about events, and its effects. Read models are a node's:
+they are kept by one process for all services.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Collection
 from contextlib import AsyncExitStack
-from functools import partial
 from importlib.metadata import version
-from typing import Literal, Union, get_args
-
-import msgspec
+from typing import Literal, get_args
 
 from bus import queue_worker
 from bus.announcements import Announcer
-from bus.checkpoints import Checkpoints
 from bus.connection import Client, close, connect
-from bus.control import Reply, serve
+from bus.control import serve
 from bus.jetstream import JetStreamLog
 from bus.presence import Announcing, Present, this_process
-from bus.processes import PING, follow, observe, relay, ring
 from bus.queue import ensure_queue
 from bus.queue_worker import QueueWorker
-from bus.reactor import Reactor
-from bus.timers import Timers
-from bus.work_queue import WorkQueue
-from domains.customers.customer import customers
 from gateway import compose
 from gateway.collector import calm_the_collector
-from gateway.effects.effects import Means
 from gateway.engines import run_engines
+from gateway.reactions import pong, run_reactions
 from gateway.running import WorkerFailed, check_broker, nats_url
 from gateway.settings import Settings, claim, home
 from gateway.state_stored import run_state_stored
 from projections.mending import DISCARD, PARKED, REDRIVE, Mending
 from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
 
-Part = Literal["commands", "projections", "processes", "customers", "queue"]
+Part = Literal["commands", "projections", "processes", "states", "queue"]
+"""`commands`: the engines; `processes`: processes, policies, effects; `states`: the services that keep states;
+`queue`: what is queued for any of them."""
 PARTS: tuple[Part, ...] = get_args(Part)
 
 log = logging.getLogger(__name__)
 
 
-async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
-    """Run these parts until SIGTERM or SIGINT. Raises what halted one of them, or `MeshInvalid`."""
+def parts_of(services: Collection[str]) -> tuple[Part, ...]:
+    """What there is to run of these services."""
+    there = {
+        "commands": {domain.name for domain in compose.DOMAINS},
+        "processes": compose.reacting(),
+        "states": {kept.name for kept in compose.STATE_STORED},
+    }
+    return tuple(part for part in PARTS if there.get(part, set()) & set(services))
+
+
+async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tuple[str, ...] = ()) -> None:
+    """Run these parts, of these services or of all, until SIGTERM or SIGINT. Raises what halted one of them, or
+    `MeshInvalid`."""
     compose.mesh(settings)  # Said before anything begins.
     await check_broker(settings)
     claim(settings.data_dir)  # Before anything is put there: who comes later would take it for somebody else's.
@@ -54,6 +62,7 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
         loop.add_signal_handler(number, told_to_stop.set)
     async with AsyncExitStack() as stack:
         running: list[asyncio.Task[None]] = []
+        wanted = services or compose.SERVICES
 
         async def start() -> None:
             announcing: Announcing | None = None
@@ -62,21 +71,23 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
                 stack.push_async_callback(close, client)
                 logs = await compose.open_logs(client, settings)
                 if announcing is None:
-                    announcing = Announcing(client, this_process(parts, version("tallystream")))
+                    announcing = Announcing(client, this_process(parts, version("tallystream"), services))
                     running.append(asyncio.create_task(announcing.run()))
                 match part:
                     case "commands":
-                        running.append(asyncio.create_task(run_engines(client, logs, settings, announcing)))
+                        running.append(asyncio.create_task(run_engines(client, logs, settings, announcing, wanted)))
                     case "projections":
                         running.append(asyncio.create_task(run_projections(client, logs, settings)))
                     case "processes":
-                        running.append(asyncio.create_task(run_processes(client, logs, settings)))
+                        running.append(asyncio.create_task(run_reactions(client, logs, settings, wanted)))
                     case "queue":
                         running.append(asyncio.create_task(run_queue(client, logs, settings)))
-                    case "customers":
-                        serving = run_state_stored(client, customers, logs["customers"], settings, announcing)
-                        running.append(asyncio.create_task(serving))
-            log.info("working on %s", ", ".join(parts))
+                    case "states":
+                        for kept in compose.STATE_STORED:
+                            if kept.name in wanted:
+                                serving = run_state_stored(client, kept, logs[kept.name], settings, announcing)
+                                running.append(asyncio.create_task(serving))
+            log.info("working on %s of %s", ", ".join(parts), ", ".join(services) or "all services")
 
         stopping = asyncio.create_task(told_to_stop.wait())
         starting = asyncio.create_task(start())  # It may wait for long, and must end at once nevertheless.
@@ -108,60 +119,6 @@ async def run_projections(client: Client, logs: dict[str, JetStreamLog], setting
     await worker.run()
 
 
-async def run_processes(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
-    """Run the processes' intakes and relays, the policies and the effects, until cancelled."""
-    decoders = compose.decoders()
-    present = Present(client)
-    await present.start()
-    sender = compose.sender(client, logs, present)
-    checkpoints = await Checkpoints.open(settings.data_dir / "reactors.db")
-    announcer = Announcer(client)
-    mesh = compose.mesh(settings)
-    async with AsyncExitStack() as stack:
-        reactors: list[Reactor[object]] = []
-        ringing: list[Callable[[], Coroutine[None, None, None]]] = []
-        for process in compose.PROCESSES:
-            name = process.domain.name
-            for stream, events in process.observes.items():
-                reaction = observe(sender, process.wrap)
-                reactions = dict.fromkeys(events, reaction)
-                intake = process.intake(stream)
-                reactors.append(Reactor(intake, logs[stream], decoders[stream], reactions, checkpoints, told=announcer))
-            timers = Timers(client, name, settings.replicas)
-            await timers.open()
-            relaying = dict.fromkeys(process.domain.events, relay(sender, process.steps, name, timers, process.timing))
-            command = msgspec.json.Decoder(Union[process.domain.commands])  # noqa: UP007  # Made at run time.
-            ringing.append(partial(ring, sender, timers, command.decode, name))
-            reactors.append(Reactor(process.relay, logs[name], decoders[name], relaying, checkpoints, told=announcer))
-        for policy in compose.POLICIES:
-            for stream, events in policy.observes.items():
-                reactions = dict.fromkeys(events, follow(sender, policy))
-                name = compose.intake(policy.name, stream)
-                reactors.append(Reactor(name, logs[stream], decoders[stream], reactions, checkpoints, told=announcer))
-        means = Means(settings, client, sender, mesh)
-        for effects in compose.effects():
-            made, stream = await stack.enter_async_context(effects.opened(means)), effects.log
-            reactors.append(Reactor(effects.name, logs[stream], decoders[stream], made, checkpoints))
-        working = [
-            (WorkQueue(client, jobs.queue, settings.replicas), await stack.enter_async_context(jobs.opened(means)))
-            for jobs in compose.jobs()
-        ]
-        await serve(client, PING, _pong)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(mesh.watch())
-                for queue, do in working:
-                    tasks.create_task(queue.work(do))
-                for reactor in reactors:
-                    tasks.create_task(reactor.run())
-                for each in ringing:
-                    tasks.create_task(each())
-        finally:
-            for reactor in reactors:
-                await reactor.save()
-            await checkpoints.close()
-
-
 async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
     """Handle queued commands, until cancelled. A part of its own: a burst must not wait for what its first commands
     lead to."""
@@ -174,7 +131,7 @@ async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Set
     await serve(client, queue_worker.PARKED, queue.parked)
     await serve(client, queue_worker.REDRIVE, queue.redrive)
     await serve(client, queue_worker.DISCARD, queue.discard)
-    await serve(client, queue_worker.PING, _pong)
+    await serve(client, queue_worker.PING, pong)
     await queue.run()
 
 
@@ -183,7 +140,3 @@ def _reason(error: Exception) -> str:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return str(error) or type(error).__name__
-
-
-async def _pong(_: dict[str, str]) -> Reply:
-    return Reply()

@@ -27,10 +27,10 @@ def services(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
-    table = Table("process", "parts", "host", "pid", "since", "version", box=None)
+    table = Table("process", "parts", "of", "host", "pid", "since", "version", box=None)
     for each in found.services:
-        parts = ", ".join(each.parts)
-        table.add_row(each.id, parts, each.host, str(each.pid), f"{each.since:%Y-%m-%d %H:%M:%SZ}", each.version)
+        parts, of = ", ".join(each.parts), ", ".join(each.services) or "all services"
+        table.add_row(each.id, parts, of, each.host, str(each.pid), f"{each.since:%Y-%m-%d %H:%M:%SZ}", each.version)
     show(table)
     click.echo()
     table = Table("partition", "owner", "token", "state", "queue", "position", box=None)

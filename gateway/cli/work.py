@@ -5,17 +5,25 @@ from __future__ import annotations
 import click
 import uvloop
 
+from gateway import compose
 from gateway.cli.unsafe import settings_with_flags
 from gateway.logs import log_to_stderr
 from gateway.settings import Settings
-from gateway.work import PARTS, Part
+from gateway.work import PARTS, Part, parts_of
 from gateway.work import work as run_worker
 
 
 @click.command()
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help="Default: all of them.")
+@click.option("--service", "services", type=click.Choice(compose.SERVICES), multiple=True, help="Of these only.")
 @settings_with_flags
-def work(settings: Settings, parts: tuple[Part, ...]) -> None:
-    """Run workers: command engines, projections, processes and effects, the customers service, the queue."""
+def work(settings: Settings, parts: tuple[Part, ...], services: tuple[str, ...]) -> None:
+    """Run workers: command engines, projections, processes, policies and effects, services that keep states, the queue.
+
+    With --service all of these for that service, but the read models and the queue: one process keeps a node's for all
+    services, and one handles what is queued.
+    """
+    if services and (whole := sorted({"projections", "queue"} & set(parts))):
+        raise click.UsageError(f"one process is the part {whole[0]} of all services: leave out --service")
     log_to_stderr(settings)
-    uvloop.run(run_worker(settings, parts or PARTS))
+    uvloop.run(run_worker(settings, parts or (parts_of(services) if services else PARTS), services))

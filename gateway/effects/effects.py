@@ -26,8 +26,8 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """`name` is the reactor's; `log` is of the service that they belong to. What `opened` holds is let go of when it is
-    left."""
+    """`name` is the reactor's; `log` is that of the service that they belong to. What `opened` holds is let go of when
+    it is left."""
 
     name: str
     log: str

@@ -89,8 +89,10 @@ async def readyz(request: AnyRequest) -> Ready:
             reasons.append(f"the head of {standing.stream} cannot be seen: nobody knows what {name} lacks")
         elif standing.parked_keys:
             warnings.append(f"the read model {name} has {standing.parked_keys} keys parked: `tally parked` shows them")
-    if (await ask(state.client, PING)).code:
-        reasons.append("nobody runs the processes")
+    told = await asyncio.gather(*(ask(state.client, f"{PING}.{service}") for service in state.reacting))
+    silent = [service for service, reply in zip(state.reacting, told, strict=True) if reply.code]
+    if silent:
+        reasons.append(f"nobody runs the processes of {', '.join(silent)}")
     if (await ask(state.client, queue_worker.PING)).code:
         reasons.append("nobody handles the queue of commands")
     if reasons:

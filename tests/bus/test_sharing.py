@@ -37,7 +37,7 @@ def settle(keys: list[str], workers: set[str], holders: dict[str, str]) -> int:
         if free:
             (holders[free[0]],) = [each for each in workers if rank(free[0], each, workers, holders) == 0]
             continue
-        given_up = {each: key for each in sorted(workers) if (key := surplus(each, workers, holders))}
+        given_up = {each: key for each in sorted(workers) if (key := surplus(each, lambda _: workers, holders))}
         if not given_up:
             return moved
         giver, key = next(iter(given_up.items()))
@@ -100,8 +100,8 @@ class Crew:
         self._running: dict[str, list[asyncio.Task[None]]] = {}
         self._announcing: dict[str, Announcing] = {}
 
-    async def join(self, name: str) -> None:
-        me = Worker(f"{self.bucket}-{name}", "host", 1, "", (self.bucket,), 0.0, "test")
+    async def join(self, name: str, *only: str) -> None:
+        me = Worker(f"{self.bucket}-{name}", "host", 1, "", (self.bucket,), 0.0, "test", services=only)
         announcing = Announcing(self._client, me)
         present = Present(self._client, self.clock)
         await present.start()
@@ -122,9 +122,9 @@ class Crew:
             Leases(self._client, bucket=self.bucket),
             present,
             me,
-            self._keys,
+            only or self._keys,
             role,
-            candidate=lambda worker: self.bucket in worker.parts,
+            candidate=lambda worker, key: self.bucket in worker.parts and key in (worker.services or self._keys),
             clock=self.clock,
         )
         self.sharing[name], self._announcing[name] = sharing, announcing
@@ -180,6 +180,25 @@ async def test_one_worker_takes_all_at_once_and_a_second_gets_its_share(crew: Cr
     assert crew.most == 1
     for tokens in crew.tokens.values():
         assert tokens == sorted(set(tokens)), "they rise"
+
+
+@pytest.mark.usefixtures("no_lease_lapses")
+async def test_who_takes_some_keys_only_is_given_those_and_not_waited_for_with_others(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.sharing.SETTLE_S", 0.0)
+    mine, others = KEYS[0], KEYS[1:]
+    await crew.join("ben", mine)
+    await until(lambda: len(crew.playing[mine]) == 1)
+    await crew.join("anne")
+    await until(lambda: crew.spread() == {"ben": 1, "anne": len(others)})
+    tokens = {key: list(its) for key, its in crew.tokens.items()}
+    for _ in range(3):  # However often that is looked at, there is nothing to give up.
+        for sharing in crew.sharing.values():
+            await sharing.turn()
+    assert crew.spread() == {"ben": 1, "anne": len(others)}
+    assert crew.tokens == tokens
+    assert not any(held.leave.is_set() for sharing in crew.sharing.values() for held in sharing.held.values())
 
 
 @pytest.mark.usefixtures("no_lease_lapses")

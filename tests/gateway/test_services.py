@@ -36,17 +36,17 @@ def test_staff_see_every_process_and_the_owner_of_every_partition(staff: httpx.C
     found = until(complete, "every process")
     assert sorted(part for each in found["services"] for part in each["parts"]) == [  # type: ignore[attr-defined]
         "commands",
-        "customers",
         "gateway",
         "processes",
         "projections",
         "queue",
+        "states",
     ]
     (commands,) = (each for each in found["services"] if each["parts"] == ["commands"])
     assert [(each["domain"], each["partition"], each["state"]) for each in found["partitions"]] == [
         (domain.name, 0, "serving") for domain in LOGS
     ]
-    (customers,) = (each for each in found["services"] if each["parts"] == ["customers"])
+    (customers,) = (each for each in found["services"] if each["services"] == ["customers"])
     owners = {each["domain"]: each["owner"] for each in found["partitions"]}
     assert owners.pop("customers") == customers["id"]
     assert set(owners.values()) == {commands["id"]}

@@ -30,7 +30,7 @@ PARTS = {
     "commands": "--part commands",
     "projections": "--part projections",
     "processes": "--part processes",
-    "customers": "--part customers",
+    "customers": "--service customers",
     "queue": "--part queue",
     "provider": "main provider --port",
     "carrier": "main carrier --port",
