@@ -70,8 +70,8 @@ async def _import(settings: Settings, records: Records) -> ImportResult:
             standings = Standings(client, home(settings))
             await standings.start()
             with _progress() as told:
-                sender = compose.sender(client, await compose.open_logs(client, settings))
-                return await import_records(records, sender, reader, standings, told)
+                logs = await compose.open_logs(client, settings)
+                return await import_records(records, compose.sender(client, logs), reader, standings, logs, told)
         finally:
             await reader.close()
             await close(client)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 
 from msgspec import Struct
@@ -61,6 +62,19 @@ class Expected:
     """Of each order: how much by which payment type, in cents."""
     products: set[str] = field(default_factory=set)
     """Those that were sold."""
+    customers: set[str] = field(default_factory=set)
+    by_invoice: Sums = field(default_factory=_sums)
+    """What was paid is billed, and credited where the order came to nothing."""
+    reviews: dict[tuple[str, str], tuple[datetime, str, int]] = field(default_factory=dict)
+    """When, of which order and with which score, by person and product: an order that arrived is reviewed by its first
+    item, and nobody reviews a product twice."""
+
+    @property
+    def by_score(self) -> Sums:
+        scores = _sums()
+        for _, _, score in self.reviews.values():
+            _add(scores[str(score)], reviews=Decimal(1))
+        return scores
 
     @classmethod
     def of(cls, records: Records) -> Expected:
@@ -97,6 +111,14 @@ class Expected:
         for payment in order.payments:
             _add(self.by_type[payment.type], payments=Decimal(1), amount=payment.value)
             methods[payment.type] = methods.get(payment.type, Decimal(0)) + payment.value
+        self.customers.add(order.buyer_id)
+        if order.payments or order.approved_at or status in ("paid", "shipped", "delivered"):
+            became = "credited" if status == "cancelled" else "issued"
+            _add(self.by_invoice[became], invoices=Decimal(1), billed=captured)
+        if order.review is not None and order.items and status == "delivered":
+            which = order.buyer_id, order.items[0].product_id
+            review = order.review.written_at, order.order_id, order.review.score
+            self.reviews[which] = min(review, self.reviews.get(which, review))
         self.methods[order.order_id] = {method: in_cents(amount) for method, amount in methods.items()}
         self.orders[order.order_id] = OrderFacts(
             customer_id=order.buyer_id,

@@ -1,34 +1,44 @@
-"""The whole import of what was read from a folder: send it, wait for the read models, compare."""
+"""The whole import of what was read from a folder: send it, wait for what follows and for the read models, compare."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
 from bus.announcements import Standings
+from bus.log import Log
 from bus.sender import Sender
+from gateway.compose import intake
 from gateway.importing.differences import Reconciliation
 from gateway.importing.olist import BadRow, Records
-from gateway.importing.plan import lives_of, plan, sold_products
-from gateway.importing.reconcile import READ_MODELS, reconcile
+from gateway.importing.plan import lives_of, people, plan, reviewed, reviews, sold_products
+from gateway.importing.reconcile import READ_MODELS, READ_MODELS_AFTER, reconcile
 from gateway.importing.run import ImportFailed, OnProgress, Patience, Sent, run
+from projections.order_summary import order_summary
 from projections.projection import Projection
 from projections.reader import Reader, ReadModelMissing
 
+STREAM = order_summary.stream
+HEARING = ("billing", "reviews")
+"""Who does something about the orders that is waited for: invoices are compared, and reviews rest on it."""
 LOOK_AGAIN_S = 1.0
 STUCK_AFTER_S = 60.0
 """A read model that does not move for so long is not waited for any more."""
 
 
 class ImportResult(Struct, frozen=True):
-    """What an import came to. `unsold`: products that no order names; without a price they are left out."""
+    """What an import came to. `unsold`: products that no order names; without a price they are left out. `unreviewed`:
+    reviews of orders that did not arrive or are empty, and second ones of an order, or a person's of a product."""
 
     orders: int
     products: int
     unsold: int
+    customers: int
+    reviews: int
+    unreviewed: int
     bad: list[BadRow]
     sent: Sent
     reconciliation: Reconciliation
@@ -46,6 +56,7 @@ async def import_records(
     sender: Sender,
     reader: Reader,
     standings: Standings,
+    logs: Mapping[str, Log],
     on_progress: OnProgress = lambda done, total: None,
     patience: Patience = Patience(),  # noqa: B008  # Frozen.
     stuck_after_s: float = STUCK_AFTER_S,
@@ -56,15 +67,33 @@ async def import_records(
     from there.
     """
     began = time.perf_counter()
-    sent = await run(plan(records), lives_of(records), sender, on_progress, patience)
+    told = reviewed(records)
+    persons = {order.buyer_id for order in records.orders.values()}
+    total = lives_of(records) + len(persons) + len(told)
+
+    def progress(done: int, _: int) -> None:
+        on_progress(done, total)
+
+    sent = await run(plan(records), lives_of(records), sender, progress, patience)
+    await _shown(READ_MODELS, sent.positions, reader, standings, stuck_after_s)
+    await run(people(records), len(persons), sender, progress, patience, sent)
+    for policy in HEARING:
+        await heard(policy, sent.positions.get(STREAM, 0), standings, stuck_after_s)
+    refused = {refusal.subject for refusal in sent.refusals}
+    possible = (life for life in reviews(records) if life.subject not in refused)
+    await run(possible, len(told), sender, progress, patience, sent)
     done = time.perf_counter()
-    await _shown(sent.positions, reader, standings, stuck_after_s)
+    positions = {model.stream: await logs[model.stream].head() for model in READ_MODELS_AFTER}
+    await _shown(READ_MODELS_AFTER, positions, reader, standings, stuck_after_s)
     reconciliation = await reconcile(records, reader)
     sold = len(sold_products(records))
     return ImportResult(
         orders=len(records.orders),
         products=sold,
         unsold=len(records.products) - sold,
+        customers=len(persons),
+        reviews=len(told),
+        unreviewed=records.reviews - len(told),
         bad=records.bad,
         sent=sent,
         reconciliation=reconciliation,
@@ -73,9 +102,31 @@ async def import_records(
     )
 
 
-async def _shown(positions: Mapping[str, int], reader: Reader, standings: Standings, stuck_after_s: float) -> None:
-    """Wait until every read model shows what was sent."""
-    for model in READ_MODELS:
+async def heard(policy: str, wanted: int, standings: Standings, stuck_after_s: float) -> None:
+    """Wait until a policy has done what follows from the orders."""
+    clock = asyncio.get_running_loop().time
+    name = intake(policy, STREAM)
+    last, moved_at = -1, clock()
+    while not await standings.wait(name, wanted, min(LOOK_AGAIN_S, stuck_after_s)):
+        standing = standings.latest(name)
+        if standing is not None and standing.sequence > last:
+            last, moved_at = standing.sequence, clock()
+        elif clock() - moved_at > stuck_after_s:
+            raise ImportFailed(
+                f"all orders are sent, but the policy of {policy} stays at {max(last, 0)} of {wanted}: see that the"
+                " processes run, then run the import again to go on"
+            )
+
+
+async def _shown(
+    models: Iterable[Projection],
+    positions: Mapping[str, int],
+    reader: Reader,
+    standings: Standings,
+    stuck_after_s: float,
+) -> None:
+    """Wait until read models show what was sent."""
+    for model in models:
         await _reached(model, positions.get(model.stream, 0), reader, standings, stuck_after_s)
 
 

@@ -1,8 +1,8 @@
 """A folder in the format of the Olist dataset, read into typed rows. Knows the format, not what becomes of the rows.
 
 A row that makes no sense is skipped and kept with its file, line and reason. What hangs on it follows it: an order
-that is skipped takes its items and payments along, unsaid; an item whose product is unknown is said itself, because
-the order goes on without it. Money stays `Decimal`, as it was written; times are taken as UTC.
+that is skipped takes its items, payments and review along, unsaid; an item whose product is unknown is said itself,
+because the order goes on without it. Money stays `Decimal`, as it was written; times are taken as UTC.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ ITEMS = "olist_order_items_dataset.csv"
 PAYMENTS = "olist_order_payments_dataset.csv"
 CUSTOMERS = "olist_customers_dataset.csv"
 PRODUCTS = "olist_products_dataset.csv"
+REVIEWS = "olist_order_reviews_dataset.csv"
 
 CURRENCY = "BRL"
 AMOUNT_MAX = Decimal(CENTS_MAX).scaleb(-2)
 NUMBER_MAX = 1_000_000
 INSTALMENTS_MAX = 1_000
+SCORE_MIN, SCORE_MAX = 1, 5
 TEXT_MAX = 150
 SHOWN_MAX = 40
 """Characters of a bad value that are shown."""
@@ -76,6 +78,13 @@ class Payment(Struct, frozen=True):
     value: Decimal
 
 
+class Review(Struct, frozen=True):
+    """What the buyer thought of an order, from 1 to 5."""
+
+    score: int
+    written_at: datetime
+
+
 class Product(Struct, frozen=True):
     """`category` is empty where the data has none."""
 
@@ -84,7 +93,8 @@ class Product(Struct, frozen=True):
 
 
 class Order(Struct, frozen=True):
-    """An order with its items and payments, in the order of their numbers. `buyer_id` is the person."""
+    """An order with its items and payments, in the order of their numbers, and its review if it has one. `buyer_id` is
+    the person."""
 
     order_id: str
     buyer_id: str
@@ -96,19 +106,24 @@ class Order(Struct, frozen=True):
     line: int
     items: tuple[Item, ...] = ()
     payments: tuple[Payment, ...] = ()
+    review: Review | None = None
 
 
 class Records(Struct, frozen=True):
-    """What a folder holds: products by id, orders by id, and the rows that were skipped."""
+    """What a folder holds: products by id, orders by id, the rows that were skipped, and how many reviews there are: of
+    an order that has several, the earliest is its review."""
 
     products: dict[str, Product]
     orders: dict[str, Order]
     bad: list[BadRow]
+    reviews: int = 0
 
 
 def read_folder(folder: Path) -> Records:
     """Read a whole folder. Raises `FolderUnusable` where a file or a column is missing."""
-    missing = [file for file in (ORDERS, ITEMS, PAYMENTS, CUSTOMERS, PRODUCTS) if not (folder / file).is_file()]
+    missing = [
+        file for file in (ORDERS, ITEMS, PAYMENTS, CUSTOMERS, PRODUCTS, REVIEWS) if not (folder / file).is_file()
+    ]
     if missing:
         raise FolderUnusable(f"{folder} is not in Olist's format: there is no {', no '.join(missing)}")
     return _Reading(folder).read()
@@ -200,6 +215,8 @@ class _Reading:
         self._skipped: set[str] = set()
         self._items: dict[str, dict[int, Item]] = {}
         self._payments: dict[str, dict[int, Payment]] = {}
+        self._reviews: dict[str, Review] = {}
+        self._told = 0
 
     def read(self) -> Records:
         self._each(CUSTOMERS, ("customer_id", "customer_unique_id"), self._customer)
@@ -223,8 +240,9 @@ class _Reading:
             ("order_id", "payment_sequential", "payment_type", "payment_installments", "payment_value"),
             self._payment,
         )
+        self._each(REVIEWS, ("order_id", "review_score", "review_answer_timestamp"), self._review)
         orders = {order.order_id: order for order in map(self._whole, self._orders.values()) if self._fits(order)}
-        return Records(self._products, orders, self._bad)
+        return Records(self._products, orders, self._bad, self._told)
 
     def _each(self, file: str, columns: Sequence[str], take: Callable[[_Row], None]) -> None:
         for row in _rows(self._folder / file, columns, self._bad):
@@ -265,7 +283,7 @@ class _Reading:
             )
         except _Bad as reason:
             self._skipped.add(row.raw("order_id"))
-            raise _Bad(f"{reason}; the order is skipped with its items and payments") from None
+            raise _Bad(f"{reason}; the order is skipped with its items, payments and review") from None
         self._orders[order.order_id] = order
         self._skipped.discard(order.order_id)
 
@@ -301,6 +319,18 @@ class _Reading:
             raise _Bad(f"order {order_id} has a payment {payment.number} before this one")
         its_payments[payment.number] = payment
 
+    def _review(self, row: _Row) -> None:
+        order_id = self._its_order(row)
+        if order_id is None:
+            return
+        review = Review(row.number("review_score", SCORE_MAX), row.time("review_answer_timestamp"))
+        if review.score < SCORE_MIN:
+            raise _Bad(f"review_score {review.score} is no number from {SCORE_MIN} to {SCORE_MAX}")
+        before = self._reviews.setdefault(order_id, review)
+        if review.written_at < before.written_at:
+            self._reviews[order_id] = review
+        self._told += 1
+
     def _its_order(self, row: _Row) -> str | None:
         """The order that a row belongs to; None when that one is skipped."""
         if row.raw("order_id") in self._skipped:
@@ -324,6 +354,7 @@ class _Reading:
             line=order.line,
             items=tuple(items[number] for number in sorted(items)),
             payments=tuple(payments[number] for number in sorted(payments)),
+            review=self._reviews.pop(order.order_id, None),
         )
 
     def _fits(self, order: Order) -> bool:

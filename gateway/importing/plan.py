@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from domains.catalogue.messages import DefineProduct
+from domains.customers.messages import SaveCustomer
 from domains.inventory.messages import DispatchStock, ItemQuantity, ReceiveStock, ReleaseStock, ReserveStock
 from domains.orders.messages import (
     CancelOrder,
@@ -32,6 +33,7 @@ from domains.orders.messages import (
     ShipOrder,
 )
 from domains.payments.messages import PaymentPart, RecordPayment
+from domains.reviews.messages import PostReview
 from domains.shipping.messages import RecordDelivery, RecordShipment, ShipmentItem
 from gateway.importing.olist import CURRENCY, Item, Order, Product, Records
 
@@ -132,6 +134,40 @@ def order_life(order: Order, products: dict[str, Product]) -> Life:
         if items:
             life.add("release", ReleaseStock(order_id, items))
     return life.done()
+
+
+def people(records: Records) -> Iterator[Life]:
+    """Every person that ordered something. The data is anonymised: name and address are made up, and no mail reaches
+    `.invalid` (RFC 2606). Who is known already stays as he is, and who was erased stays so."""
+    first: dict[str, datetime] = {}
+    for order in records.orders.values():
+        first[order.buyer_id] = min(order.purchased_at, first.get(order.buyer_id, order.purchased_at))
+    for buyer_id, purchased_at in first.items():
+        name = f"Customer {buyer_id[:NAME_ID_CHARACTERS]}"
+        command = SaveCustomer(buyer_id, name, f"{buyer_id}@olist.invalid")
+        yield Life(buyer_id, (Step(f"olist-customer-{buyer_id}", command, purchased_at, expect=0),))
+
+
+def reviewed(records: Records) -> dict[tuple[str, str], Order]:
+    """The orders whose reviews can be told, by person and product.
+
+    The data reviews orders, the shop products: the review goes to the order's first item. Only what arrived can be
+    reviewed, and by nobody twice: then the earliest counts.
+    """
+    found: dict[tuple[str, str], Order] = {}
+    told = [order for order in records.orders.values() if order.review and order.items and order.status == "delivered"]
+    for order in sorted(told, key=lambda order: (order.review and order.review.written_at, order.order_id)):
+        found.setdefault((order.buyer_id, order.items[0].product_id), order)
+    return found
+
+
+def reviews(records: Records) -> Iterator[Life]:
+    """Every review that can be told. To be sent once the reviews have heard that the orders arrived."""
+    for (buyer_id, sku), order in reviewed(records).items():
+        assert order.review is not None
+        command = PostReview(sku, buyer_id, order.order_id, order.review.score, "")
+        step = Step(f"olist-review-{order.order_id}", command, order.review.written_at)
+        yield Life(order.order_id, (step,))
 
 
 def cents(amount: Decimal) -> int:

@@ -6,7 +6,7 @@ figures are those of the very reports that the gateway serves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
@@ -17,22 +17,30 @@ from gateway.importing.differences import Kind, Line, Reconciliation, Table
 from gateway.importing.expected import Expected, Sums, in_cents
 from gateway.importing.olist import CURRENCY, Records
 from gateway.importing.one_by_one import of_orders, of_products
+from projections.customers import customer_status
+from projections.invoices import invoices
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary
 from projections.payments import METHOD_TOTALS, MethodTotal, payments
 from projections.products import products
 from projections.reader import Query, Reader
+from projections.reviews import reviews
 from projections.sales import SALES_BY_CATEGORY, SALES_BY_MONTH, SALES_BY_STATUS, SalesRow, sales
 from projections.shipments import DELIVERIES, DeliveredRow, shipments
 
 READ_MODELS = (products, order_summary, order_detail, sales, payments, shipments)
 """What is compared, and so has to be up to date."""
+READ_MODELS_AFTER = (customer_status, invoices, reviews)
+"""The same, of what is sent after the orders or follows from them."""
 
 Figures = Mapping[str, int]
 Result = TypeVar("Result", bound=Struct)
 
 _SALES: dict[str, Kind] = {"orders": "count", "items": "cents", "freight": "cents", "captured": "cents"}
 _SALES_OF_CATEGORY: dict[str, Kind] = {"orders": "count", "items": "cents", "freight": "cents"}
+_INVOICES: dict[str, Kind] = {"invoices": "count", "billed": "cents"}
+_REVIEWS: dict[str, Kind] = {"reviews": "count"}
+_CUSTOMERS: dict[str, Kind] = {"customers": "count"}
 _PAYMENTS: dict[str, Kind] = {"payments": "count", "amount": "cents"}
 _DELIVERIES: dict[str, Kind] = {"deliveries": "count"}
 
@@ -47,6 +55,14 @@ async def reconcile(records: Records, reader: Reader) -> Reconciliation:
         _table("category", _SALES_OF_CATEGORY, expected.by_category, found.by_category),
         _table("payment type", _PAYMENTS, expected.by_type, found.by_type),
         _table("delivery", _DELIVERIES, expected.by_delivery, found.by_delivery),
+        _table("invoice", _INVOICES, expected.by_invoice, await _invoices(reader, records)),
+        _table("review score", _REVIEWS, expected.by_score, await _scores(reader, records)),
+        _table(
+            "person",
+            _CUSTOMERS,
+            {"known": {"customers": Decimal(len(expected.customers))}},
+            await _customers(reader, expected),
+        ),
     ]
     differences = [difference for table in tables for difference in table.differences()]
     differences += await of_orders(expected, reader)
@@ -112,6 +128,63 @@ _BY_DELIVERY = Query(
     """,
     DeliveredRow,
 )
+
+
+class _Invoiced(Struct, frozen=True):
+    status: str
+    invoices: int
+    paid_cents: int
+
+
+class _Scored(Struct, frozen=True):
+    score: int
+    reviews: int
+
+
+class _Known(Struct, frozen=True):
+    customers: int
+
+
+_INVOICED = Query(
+    invoices,
+    """
+    SELECT status, count(*) AS invoices, sum(paid_cents) AS paid_cents FROM invoice
+    WHERE number IS NOT NULL AND order_id IN (SELECT value FROM json_each(:ids)) GROUP BY status
+    """,
+    _Invoiced,
+)
+_SCORED = Query(
+    reviews,
+    """
+    SELECT score, count(*) AS reviews FROM review WHERE order_id IN (SELECT value FROM json_each(:ids)) GROUP BY score
+    """,
+    _Scored,
+)
+_KNOWN = Query(
+    customer_status,
+    "SELECT count(*) AS customers FROM customer_status WHERE customer_id IN (SELECT value FROM json_each(:ids))",
+    _Known,
+)
+
+
+async def _invoices(reader: Reader, records: Records) -> dict[str, Figures]:
+    rows = await reader.all(_INVOICED, ids=_json(records.orders))
+    return {row.status: {"invoices": row.invoices, "billed": row.paid_cents} for row in rows}
+
+
+async def _scores(reader: Reader, records: Records) -> dict[str, Figures]:
+    rows = await reader.all(_SCORED, ids=_json(records.orders))
+    return {str(row.score): {"reviews": row.reviews} for row in rows}
+
+
+async def _customers(reader: Reader, expected: Expected) -> dict[str, Figures]:
+    """Whoever is known, or was erased since."""
+    found = await reader.one(_KNOWN, ids=_json(sorted(expected.customers)))
+    return {"known": {"customers": found.customers if found else 0}}
+
+
+def _json(ids: Iterable[str]) -> str:
+    return msgspec.json.encode(list(ids)).decode()
 
 
 class _Found:

@@ -25,16 +25,20 @@ def render(result: ImportResult, console: Console) -> None:
     sent, compared = result.sent, result.reconciliation
     answered = sent.stored + sent.repeated + sent.unchanged
     console.print(
-        f"{result.orders:,} orders and {result.products:,} products; {answered:,} commands in {result.send_s:.1f} s"
+        f"{result.orders:,} orders, {result.products:,} products, {result.customers:,} customers and"
+        f" {result.reviews:,} reviews; {answered:,} commands in {result.send_s:.1f} s"
         f" ({answered / max(result.send_s, 1e-3):,.0f}/s): {sent.stored:,} written,"
         f" {sent.repeated + sent.unchanged:,} were so already"
         + (f", {sent.retries:,} sent again after trouble" if sent.retries else ""),
         soft_wrap=True,
     )
     if sent.kept:
-        console.print(f"{sent.kept:,} products were in the catalogue before, and stay as they are there")
+        console.print(f"{sent.kept:,} products and customers were there before, and stay as they are")
     if result.unsold:
         console.print(f"{result.unsold:,} products were never sold: without a price they are left out")
+    if result.unreviewed:
+        reason = "of orders that did not arrive or are empty, or a second one of an order, or a person's of a product"
+        console.print(f"{result.unreviewed:,} reviews are left out: {reason}", soft_wrap=True)
     if compared.others:
         console.print(f"{compared.others:,} other orders are in the read models, and not in what follows")
     for table in compared.tables:

@@ -53,7 +53,8 @@ class Refusal(Struct, frozen=True):
 
 
 class Sent(Struct):
-    """What came of it. `repeated`: answered by an earlier run. `kept`: products that existed otherwise and stay so.
+    """What came of it. `repeated`: answered by an earlier run. `kept`: products and customers that existed otherwise
+    and stay so.
 
     `positions` are the highest of each domain: a read model that is there shows everything.
     """
@@ -74,9 +75,11 @@ async def run(
     sender: Sender,
     on_progress: OnProgress = lambda done, total: None,
     patience: Patience = Patience(),  # noqa: B008  # Frozen.
+    sent: Sent | None = None,
 ) -> Sent:
-    """Send all of them. Raises `ImportFailed` when nobody answers for too long."""
-    running = _Run(sender, patience)
+    """Send all of them; what comes of it is added to what was `sent` before. Raises `ImportFailed` when nobody answers
+    for too long."""
+    running = _Run(sender, patience, sent or Sent())
 
     async def work() -> None:
         for life in lives:  # All workers take from the same iterator.
@@ -93,10 +96,10 @@ async def run(
 
 
 class _Run:
-    def __init__(self, sender: Sender, patience: Patience) -> None:
+    def __init__(self, sender: Sender, patience: Patience, sent: Sent) -> None:
         self._sender = sender
         self._patience = patience
-        self.sent = Sent()
+        self.sent = sent
 
     async def live(self, life: Life) -> None:
         for step in life.steps:
@@ -143,7 +146,7 @@ class _Run:
         """Take an answer down; a refusal when the life cannot go on."""
         sent, command = self.sent, type(step.command).__name__
         match answer:
-            case Refused("version_conflict") if step.expect == 0:
+            case Refused("version_conflict" | "customer_erased" | "erased_since") if step.expect == 0:
                 sent.kept += 1
                 return None
             case Refused(code, detail):

@@ -10,6 +10,7 @@ ITEMS = "olist_order_items_dataset.csv"
 PAYMENTS = "olist_order_payments_dataset.csv"
 CUSTOMERS = "olist_customers_dataset.csv"
 PRODUCTS = "olist_products_dataset.csv"
+REVIEWS = "olist_order_reviews_dataset.csv"
 
 COLUMNS = {
     CUSTOMERS: ("customer_id", "customer_unique_id", "customer_zip_code_prefix", "customer_city", "customer_state"),
@@ -34,10 +35,12 @@ COLUMNS = {
         "freight_value",
     ),
     PAYMENTS: ("order_id", "payment_sequential", "payment_type", "payment_installments", "payment_value"),
+    REVIEWS: ("order_id", "review_score", "review_creation_date", "review_answer_timestamp"),
 }
 
 BOUGHT, APPROVED = "2018-01-31 23:59:59", "2018-02-01 00:10:00"
 CARRIED, DELIVERED = "2018-02-03 12:00:00", "2018-02-09 18:30:00"
+REVIEWED = "2018-02-11 08:00:00"
 
 
 class Dataset:
@@ -57,14 +60,19 @@ class Dataset:
         items: tuple[tuple[str, str, str], ...] = (("p1", "10.5", "2.05"),),
         payments: tuple[tuple[str, str], ...] = (("credit_card", "12.55"),),
         times: tuple[str, str, str, str] = (BOUGHT, APPROVED, CARRIED, DELIVERED),
+        buyer_id: str = "",
     ) -> Dataset:
         """An order of items (product, price, freight) and payments (type, value), with a customer of its own."""
-        self._add(CUSTOMERS, f"c-{order_id}", f"buyer-{order_id}", "01001", "são paulo", "SP")
+        self._add(CUSTOMERS, f"c-{order_id}", buyer_id or f"buyer-{order_id}", "01001", "são paulo", "SP")
         self._add(ORDERS, order_id, f"c-{order_id}", status, *times, "2018-02-20 00:00:00")
         for number, (product_id, price, freight) in enumerate(items, 1):
             self._add(ITEMS, order_id, str(number), product_id, "s1", "2018-02-04 00:00:00", price, freight)
         for number, (kind, value) in enumerate(payments, 1):
             self._add(PAYMENTS, order_id, str(number), kind, "1", value)
+        return self
+
+    def review(self, order_id: str, score: int, written_at: str = REVIEWED) -> Dataset:
+        self._add(REVIEWS, order_id, str(score), f"{written_at[:10]} 00:00:00", written_at)
         return self
 
     def write(self, folder: Path) -> Path:
@@ -106,4 +114,7 @@ def everything() -> Dataset:
     data.order("canceled-empty", "canceled", items=(), payments=(), times=(BOUGHT, "", "", ""))
     data.order("unavailable-1", "unavailable", items=(), times=(BOUGHT, APPROVED, "", ""))
     data.order("unavailable-items", "unavailable", payments=(), times=(BOUGHT, "", "", ""))
-    return data
+    for order_id, score in (("delivered-1", 5), ("several", 4), ("delivered-no-payment", 1), ("canceled-1", 1)):
+        data.review(order_id, score)
+    data.order("again", buyer_id="buyer-delivered-1").review("again", 2, DELIVERED)
+    return data.review("shipped-no-items", 3)

@@ -9,9 +9,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from bus.blocks import Commit
+from domains.customers.customer import Customer, customers
+from domains.customers.messages import SaveCustomer
 from gateway import compose
 from gateway.importing.olist import Records
-from gateway.importing.plan import Life, plan
+from gateway.importing.plan import Life, people, plan, reviews
 from projections.batches import Batch, ReadBlock
 from projections.files import ReadModelFiles
 from projections.store import Store
@@ -26,6 +28,7 @@ class Shop:
         self.commits: dict[str, list[Commit[object]]] = {domain.name: [] for domain in compose.LOGS}
         self._owners = compose.owners()
         self._versions: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._customers: dict[str, Customer] = {}
 
     def live(self, life: Life) -> None:
         for step in life.steps:
@@ -34,6 +37,8 @@ class Shop:
     def handle(self, command: Struct, id: str, occurred_at: datetime) -> list[object]:
         """Raises `Rejected`."""
         name = self._owners[type(command)]
+        if isinstance(command, SaveCustomer):
+            return self._save(command, id)
         hosted = self.domains[name]
         events = hosted.handle(command)
         for event in events:
@@ -41,10 +46,22 @@ class Shop:
             self._versions[name, aggregate] += 1
             version = self._versions[name, aggregate]
             self.commits[name].append(Commit(id, aggregate, version, [event], occurred_at=occurred_at))
+        for policy in compose.POLICIES:
+            for number, event in enumerate(events):
+                if type(event) in policy.observes.get(name, ()):
+                    for follows in policy.react(event):
+                        self.handle(follows, f"{policy.name}-{id}-{number}", occurred_at)
         return events
 
+    def _save(self, command: SaveCustomer, id: str) -> list[object]:
+        """What a state-stored service does."""
+        known = self._customers.get(command.customer_id, customers.initial)
+        self._customers[command.customer_id], events = customers.decide(known, command)
+        self.commits["customers"] += [Commit(id, command.customer_id, 1, [event]) for event in events]
+        return list(events)
+
     def imported(self, records: Records) -> Shop:
-        for life in plan(records):
+        for life in (*plan(records), *people(records), *reviews(records)):
             self.live(life)
         return self
 

@@ -20,16 +20,20 @@ from bus.jetstream import JetStreamLog
 from bus.presence import Announcing, this_process
 from bus.sender import Sender
 from domains.catalogue.messages import DefineProduct
+from domains.customers.customer import customers
+from domains.customers.messages import EraseCustomer, SaveCustomer
 from domains.inventory.messages import ItemQuantity, ReserveStock
 from domains.orders.messages import OrderLine, PlaceOrder
 from gateway import compose
 from gateway.engines import run_engines
-from gateway.importing.folder import ImportResult, import_records
+from gateway.importing.folder import ImportResult, heard, import_records
 from gateway.importing.olist import FolderUnusable, read_folder
-from gateway.importing.plan import Life, Step, lives_of, plan
+from gateway.importing.plan import Life, Step, lives_of, people, plan, reviews
 from gateway.importing.report import as_json, render
 from gateway.importing.run import ImportFailed, Patience, Refusal, run
+from gateway.reactions import run_reactions
 from gateway.settings import Settings, home
+from gateway.state_stored import run_state_stored
 from gateway.work import run_projections
 from projections.reader import Reader
 from tests.bus.waiting import PATIENCE_S
@@ -47,6 +51,8 @@ class System:
     ) -> None:
         self.broker = broker
         self.logs = logs
+        self.client = client
+        self.settings = settings
         self.sender: Sender = compose.sender(client, logs)
         self.standings = Standings(client, home(settings))
 
@@ -71,13 +77,26 @@ async def system(own_broker: EmbeddedBroker, tmp_path: Path) -> AsyncIterator[Sy
             stack.push_async_callback(close, clients[-1])
         logs = await compose.open_logs(clients[0], settings)
         engines = await serving(clients[0], logs, settings)
-        projections = asyncio.create_task(run_projections(clients[0], logs, settings))
+        working = [
+            engines,
+            asyncio.create_task(run_projections(clients[0], logs, settings)),
+            asyncio.create_task(run_reactions(clients[0], logs, settings, ("billing", "reviews"))),
+            asyncio.create_task(_customers(clients[0], logs, settings)),
+        ]
         running = System(own_broker, clients[1], logs, settings)
         await running.standings.start()
+        async with asyncio.timeout(PATIENCE_S):
+            while not await running.sender.ping("customers"):
+                await asyncio.wait({working[-1]}, timeout=0.02)
         yield running
-        for task in (projections, engines):
+        for task in reversed(working):
             task.cancel()
             await asyncio.wait({task})
+
+
+async def _customers(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
+    announcing = Announcing(client, this_process(("states",), "test"))
+    await run_state_stored(client, customers, logs["customers"], settings, announcing)
 
 
 async def serving(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> asyncio.Task[None]:
@@ -98,16 +117,23 @@ async def test_an_import_reconciles_and_a_second_changes_nothing(
     folder = everything().write(tmp_path / "data")
     told: list[tuple[int, int]] = []
     first = await import_records(
-        read_folder(folder), system.sender, reader, system.standings, lambda done, total: told.append((done, total))
+        read_folder(folder),
+        system.sender,
+        reader,
+        system.standings,
+        system.logs,
+        lambda done, total: told.append((done, total)),
     )
     assert first.ok, first
     records = read_folder(folder)
-    assert told[-1] == (lives_of(records), lives_of(records))
-    steps = [step for life in plan(records) for step in life.steps]
+    steps = [step for life in (*plan(records), *people(records), *reviews(records)) for step in life.steps]
+    total = lives_of(records) + first.customers + first.reviews
+    assert told[-1] == (total, total)
+    assert (first.customers, first.reviews, first.unreviewed) == (len(records.orders) - 1, 3, 3)
     assert (first.sent.stored, first.sent.repeated, first.sent.unchanged) == (len(steps), 0, 0)
     assert (first.products, first.unsold, first.orders) == (3, 1, len(records.orders))
     heads = await system.heads()
-    again = await import_records(read_folder(folder), system.sender, reader, system.standings)
+    again = await import_records(read_folder(folder), system.sender, reader, system.standings, system.logs)
     assert again.ok
     assert (again.sent.stored, again.sent.repeated) == (0, len(steps))
     assert await system.heads() == heads
@@ -115,7 +141,7 @@ async def test_an_import_reconciles_and_a_second_changes_nothing(
 
 async def test_what_is_written_says_who_when_and_about_what(system: System, reader: Reader, tmp_path: Path) -> None:
     folder = Dataset().product("p1").order("o1").write(tmp_path / "data")
-    assert (await import_records(read_folder(folder), system.sender, reader, system.standings)).ok
+    assert (await import_records(read_folder(folder), system.sender, reader, system.standings, system.logs)).ok
     record = await system.logs["orders"].get(2)
     assert record is not None
     block = compose.decoders()["orders"].decode(record.data)
@@ -129,16 +155,54 @@ async def test_a_part_first_and_all_of_it_later(system: System, reader: Reader, 
     part = Dataset().product("p1").product("p2", "")
     part.order("late", items=(("p1", "99", "1"),), times=(CARRIED, "", "", ""))
     assert (
-        await import_records(read_folder(part.write(tmp_path / "part")), system.sender, reader, system.standings)
+        await import_records(
+            read_folder(part.write(tmp_path / "part")), system.sender, reader, system.standings, system.logs
+        )
     ).ok
     whole = part.order("early").order("other", items=(("p2", "5", "1"),))
-    result = await import_records(read_folder(whole.write(tmp_path / "whole")), system.sender, reader, system.standings)
+    result = await import_records(
+        read_folder(whole.write(tmp_path / "whole")), system.sender, reader, system.standings, system.logs
+    )
     assert result.ok, result
     assert result.sent.kept == 1, "who defined p1 first is not overruled"
     assert result.reconciliation.others == 0
-    result = await import_records(read_folder(tmp_path / "part"), system.sender, reader, system.standings)
+    result = await import_records(read_folder(tmp_path / "part"), system.sender, reader, system.standings, system.logs)
     assert result.ok
     assert (result.sent.stored, result.sent.kept, result.reconciliation.others) == (0, 0, 2)
+
+
+async def test_who_is_known_or_was_erased_stays_so(system: System, reader: Reader, tmp_path: Path) -> None:
+    data = Dataset().product("p1").order("o1").order("o2")
+    assert isinstance(await system.sender.send(SaveCustomer("buyer-o1", "Ada", "ada@x.example"), id="hers"), Stored)
+    folder = data.write(tmp_path / "data")
+    result = await import_records(read_folder(folder), system.sender, reader, system.standings, system.logs)
+    assert result.ok, result
+    assert result.sent.kept == 1
+    assert isinstance(await system.sender.send(EraseCustomer("buyer-o2"), id="forget"), Stored)
+    again = await import_records(read_folder(folder), system.sender, reader, system.standings, system.logs)
+    assert again.ok, again
+    assert (again.sent.stored, again.sent.kept) == (0, 2)
+
+
+async def test_an_order_that_was_refused_is_not_reviewed(system: System, reader: Reader, tmp_path: Path) -> None:
+    line = OrderLine("p1", "p1", "toys", 1, 1)
+    await system.sender.send(PlaceOrder("o1", "b1", "BRL", (line,)), id="theirs")
+    folder = Dataset().product("p1").order("o1").review("o1", 5).write(tmp_path / "data")
+    result = await import_records(read_folder(folder), system.sender, reader, system.standings, system.logs)
+    assert [refusal.command for refusal in result.sent.refusals] == ["PlaceOrder"]
+    differences = [str(difference) for difference in result.reconciliation.differences]
+    assert "review score 5, reviews: 1 in the CSV, 0 in the read model" in differences
+    assert "invoice issued, invoices: 1 in the CSV, 0 in the read model" in differences
+
+
+async def test_policies_that_stand_still(system: System, reader: Reader, tmp_path: Path) -> None:
+    folder = Dataset().product("p1").order("o1").write(tmp_path / "data")
+    deaf = Standings(system.client, home(system.settings))
+    await deaf.start()
+    with pytest.raises(ImportFailed, match="the policy of shipping stays at 0 of 7"):
+        await heard("shipping", 7, deaf, 0.05)
+    result = await import_records(read_folder(folder), system.sender, reader, system.standings, system.logs)
+    assert result.ok
 
 
 async def test_a_killed_broker_is_waited_for(system: System, reader: Reader, tmp_path: Path) -> None:
@@ -159,6 +223,7 @@ async def test_a_killed_broker_is_waited_for(system: System, reader: Reader, tmp
             system.sender,
             reader,
             system.standings,
+            system.logs,
             progress,
             Patience(in_flight_max=16, answer_within_s=1.0),
         )
@@ -169,7 +234,7 @@ async def test_a_killed_broker_is_waited_for(system: System, reader: Reader, tmp
     assert result.ok, result
     assert result.sent.retries
     heads = await system.heads()
-    again = await import_records(read_folder(folder), system.sender, reader, system.standings)
+    again = await import_records(read_folder(folder), system.sender, reader, system.standings, system.logs)
     assert again.ok
     assert again.sent.stored == 0
     assert await system.heads() == heads
@@ -178,7 +243,9 @@ async def test_a_killed_broker_is_waited_for(system: System, reader: Reader, tmp
 async def test_bad_rows_alone_do_not_spoil_it(system: System, reader: Reader, tmp_path: Path) -> None:
     data = everything()
     data.rows[ORDERS][0]["order_status"] = "lost"
-    result = await import_records(read_folder(data.write(tmp_path / "data")), system.sender, reader, system.standings)
+    result = await import_records(
+        read_folder(data.write(tmp_path / "data")), system.sender, reader, system.standings, system.logs
+    )
     assert result.ok
     assert [bad.line for bad in result.bad] == [2]
 
@@ -187,7 +254,7 @@ async def test_a_refused_order_is_named_and_the_others_go_on(system: System, rea
     line = OrderLine("p1", "p1", "toys", 1, 1)
     await system.sender.send(PlaceOrder("several", "b1", "BRL", (line,)), id="theirs")
     folder = everything().write(tmp_path / "data")
-    result = await import_records(read_folder(folder), system.sender, reader, system.standings)
+    result = await import_records(read_folder(folder), system.sender, reader, system.standings, system.logs)
     assert not result.ok
     assert result.sent.refusals == [Refusal("several", "PlaceOrder", "order_exists", "order several was placed before")]
     assert {difference.where.partition(",")[0] for difference in result.reconciliation.differences} >= {
@@ -210,7 +277,7 @@ async def test_goods_that_somebody_else_took_are_named(system: System, tmp_path:
 async def test_a_product_of_the_shop_s_own_stays_as_it_is(system: System, reader: Reader, tmp_path: Path) -> None:
     await system.sender.send(DefineProduct("p1", "A thing", "toys", 77, "BRL"), id="theirs")
     folder = Dataset().product("p1").order("o1").write(tmp_path / "data")
-    result = await import_records(read_folder(folder), system.sender, reader, system.standings)
+    result = await import_records(read_folder(folder), system.sender, reader, system.standings, system.logs)
     assert result.ok
     assert result.sent.kept == 1
     assert await system.logs["catalogue"].head() == 2
@@ -237,31 +304,36 @@ async def test_read_models_that_stand_still(own_broker: EmbeddedBroker, reader: 
         await standings.start()
         with pytest.raises(ImportFailed, match="all is sent, but the read model products stays at 0 of 2"):
             await import_records(
-                read_folder(folder), compose.sender(client, logs), reader, standings, stuck_after_s=0.1
+                read_folder(folder), compose.sender(client, logs), reader, standings, logs, stuck_after_s=0.1
             )
 
 
 async def test_a_folder_of_something_else_is_refused(system: System, reader: Reader, tmp_path: Path) -> None:
     with pytest.raises(FolderUnusable, match="is not in Olist's format"):
-        await import_records(read_folder(tmp_path), system.sender, reader, system.standings)
+        await import_records(read_folder(tmp_path), system.sender, reader, system.standings, system.logs)
 
 
 async def test_the_report(system: System, reader: Reader, tmp_path: Path) -> None:
     data = everything()
     data.rows[ORDERS][0]["order_status"] = "lost"
-    result = await import_records(read_folder(data.write(tmp_path / "data")), system.sender, reader, system.standings)
+    result = await import_records(
+        read_folder(data.write(tmp_path / "data")), system.sender, reader, system.standings, system.logs
+    )
     text = _text(result)
     assert "│ boleto       │        1 │ 1,000,000.01 │ = │" in text
     assert f"1 bad rows were skipped:\n  {ORDERS}:2: order_status 'lost' is unknown" in text
-    assert text.rstrip().endswith("Reconciled: 18 orders, equal to the cent")
+    assert text.rstrip().endswith("Reconciled: 19 orders, equal to the cent")
     told = json.loads(as_json(result))
-    assert (told["ok"], told["equal"], told["orders"], told["bad"][0]["line"]) == (True, True, 18, 2)
+    assert (told["ok"], told["equal"], told["orders"], told["bad"][0]["line"]) == (True, True, 19, 2)
     assert {table["by"] for table in told["reconciliation"]["tables"]} == {
         "status",
         "month",
         "category",
         "payment type",
         "delivery",
+        "invoice",
+        "review score",
+        "person",
     }
 
 

@@ -8,14 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from gateway.importing.olist import BadRow, FolderUnusable, Item, Payment, Product, read_folder
-from tests.importing.dataset import COLUMNS, CUSTOMERS, ITEMS, ORDERS, PAYMENTS, PRODUCTS, Dataset, everything
+from gateway.importing.olist import BadRow, FolderUnusable, Item, Payment, Product, Review, read_folder
+from tests.importing.dataset import (
+    COLUMNS,
+    CUSTOMERS,
+    ITEMS,
+    ORDERS,
+    PAYMENTS,
+    PRODUCTS,
+    REVIEWS,
+    Dataset,
+    everything,
+)
 
 
 @pytest.fixture
 def data() -> Dataset:
     """Two good orders; the tests spoil the first."""
-    return Dataset().product("p1").product("p2").order("o1").order("o2", items=(("p2", "1", "0.1"),))
+    return Dataset().product("p1").product("p2").order("o1").order("o2", items=(("p2", "1", "0.1"),)).review("o1", 5)
 
 
 def test_a_good_folder_is_taken_whole(tmp_path: Path) -> None:
@@ -29,6 +39,8 @@ def test_a_good_folder_is_taken_whole(tmp_path: Path) -> None:
     assert several.payments[0] == Payment(1, "voucher", 1, Decimal("0"))
     assert records.products["p2"] == Product("p2", "")
     assert records.orders["delivered-no-times"].approved_at is None
+    assert records.orders["several"].review == Review(4, datetime(2018, 2, 11, 8, tzinfo=UTC))
+    assert records.orders["shipped-1"].review is None
 
 
 @pytest.mark.parametrize(
@@ -57,6 +69,10 @@ def test_a_good_folder_is_taken_whole(tmp_path: Path) -> None:
         (ITEMS, "price", "10.505", "price '10.505' has more than two decimals"),
         (ITEMS, "price", "-10.5", "price '-10.5' is negative"),
         (ITEMS, "freight_value", "10000000000.01", "freight_value '10000000000.01' is more than 10000000000.00"),
+        (REVIEWS, "order_id", "o9", f"order_id o9 has no row in {ORDERS}"),
+        (REVIEWS, "review_score", "0", "review_score 0 is no number from 1 to 5"),
+        (REVIEWS, "review_score", "6", "review_score '6' is no number from 0 to 5"),
+        (REVIEWS, "review_answer_timestamp", "", "review_answer_timestamp is empty"),
         (PAYMENTS, "payment_value", "-0.01", "payment_value '-0.01' is negative"),
         (PAYMENTS, "payment_type", "", "payment_type is empty"),
         (PAYMENTS, "payment_installments", "1001", "payment_installments '1001' is no number from 0 to 1000"),
@@ -81,7 +97,7 @@ def test_a_skipped_order_takes_its_items_and_payments_along_unsaid(data: Dataset
     records = read_folder(data.write(tmp_path))
     assert [str(bad) for bad in records.bad] == [
         f"{ORDERS}:2: order_status 'lost' is unknown; known are created, approved, processing, invoiced, shipped,"
-        " delivered, canceled, unavailable; the order is skipped with its items and payments"
+        " delivered, canceled, unavailable; the order is skipped with its items, payments and review"
     ]
     assert set(records.orders) == {"o2"}
 
@@ -94,7 +110,14 @@ def test_an_order_goes_on_without_its_bad_item(data: Dataset, tmp_path: Path) ->
     assert len(records.orders["o1"].payments) == 1
 
 
-@pytest.mark.parametrize("file", list(COLUMNS))
+def test_of_an_order_s_reviews_the_earliest_counts(data: Dataset, tmp_path: Path) -> None:
+    data.review("o1", 1, "2018-02-10 00:00:00").review("o1", 2, "2018-02-12 00:00:00")
+    records = read_folder(data.write(tmp_path))
+    assert records.orders["o1"].review == Review(1, datetime(2018, 2, 10, tzinfo=UTC))
+    assert (records.reviews, records.bad) == (3, [])
+
+
+@pytest.mark.parametrize("file", [file for file in COLUMNS if file != REVIEWS])
 def test_a_row_that_stands_twice_counts_once(data: Dataset, tmp_path: Path, file: str) -> None:
     before = read_folder(data.write(tmp_path))
     again = dict(data.rows[file][0])

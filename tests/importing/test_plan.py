@@ -13,15 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domains.catalogue.messages import DefineProduct
+from domains.customers.messages import SaveCustomer
 from domains.inventory.messages import ItemQuantity, ReserveStock
 from domains.inventory.stock import Shelf
 from domains.kernel import ID_PATTERN
 from domains.orders.messages import ConfirmPayment, OrderLine, OrderPlaced, PlaceOrder
 from domains.payments.messages import PaymentPart, RecordPayment
+from domains.reviews.messages import PostReview
 from gateway import compose
 from gateway.importing.expected import Expected
 from gateway.importing.olist import STATUSES, Item, Order, Payment, Product, Records, read_folder
-from gateway.importing.plan import cents, lives_of, order_life, plan
+from gateway.importing.plan import cents, lives_of, order_life, people, plan, reviews
 from tests.importing.dataset import BOUGHT, CARRIED, Dataset, everything
 from tests.importing.shop import Shop, commands, lives
 
@@ -223,3 +225,27 @@ def test_whatever_the_data_the_deciders_take_it_and_nothing_is_lost(orders: list
     total = sum(item.price + item.freight for order in orders for item in order.items)
     assert sum(event.total_cents for event in placed if isinstance(event, OrderPlaced)) == total * 100
     assert set(shop.domains) == {domain.name for domain in compose.DOMAINS}
+
+
+def test_every_person_is_known_by_an_address_that_no_mail_reaches(records: Records) -> None:
+    told = {life.subject: life.steps for life in people(records)}
+    assert set(told) == {order.buyer_id for order in records.orders.values()}
+    for person, (step,) in told.items():
+        assert isinstance(step.command, SaveCustomer)
+        assert step.command.email == f"{person}@olist.invalid"
+        assert step.expect == 0, "who is known already is not overruled"
+
+
+def test_what_arrived_is_reviewed_by_its_first_item_and_by_nobody_twice(tmp_path: Path) -> None:
+    data = Dataset().product("p1").product("p2")
+    data.order("late", buyer_id="b").review("late", 1, "2018-03-02 00:00:00")
+    data.order("early", buyer_id="b").review("early", 5, "2018-03-01 00:00:00")
+    data.order("other", items=(("p2", "1", "0"), ("p1", "1", "0")), buyer_id="b").review("other", 4)
+    data.order("on-its-way", "shipped").review("on-its-way", 2)
+    data.order("empty", items=()).review("empty", 3)
+    data.order("silent")
+    commands = [step.command for life in reviews(read_folder(data.write(tmp_path))) for step in life.steps]
+    assert {command.order_id: command for command in commands if isinstance(command, PostReview)} == {
+        "early": PostReview("p1", "b", "early", 5, ""),
+        "other": PostReview("p2", "b", "other", 4, ""),
+    }

@@ -39,7 +39,10 @@ async def test_what_was_imported_is_equal_to_the_cent(records: Records, reader: 
     assert figures["month"]["2016-09"] == {"orders": 1, "items": 1050, "freight": 205, "captured": 1255}
     assert figures["category"]["uncategorised"] == {"orders": 1, "items": 9900, "freight": 0}
     assert figures["payment type"]["voucher"] == {"payments": 2, "amount": 3001}
-    assert {month: line["deliveries"] for month, line in figures["delivery"].items()} == {"2018-01": 1, "2018-02": 6}
+    assert {month: line["deliveries"] for month, line in figures["delivery"].items()} == {"2018-01": 1, "2018-02": 7}
+    assert figures["review score"] == {"1": {"reviews": 1}, "2": {"reviews": 1}, "4": {"reviews": 1}}
+    assert figures["invoice"]["credited"] == {"invoices": 3, "billed": 3765}
+    assert figures["person"] == {"known": {"customers": 19}}
     assert figures["payment type"]["boleto"] == {"payments": 1, "amount": 100_000_001}
 
 
@@ -50,8 +53,8 @@ async def test_what_was_imported_is_equal_to_the_cent(records: Records, reader: 
             "sales",
             "UPDATE sale SET captured_cents = captured_cents + 1 WHERE order_id = 'several'",
             [
-                "status delivered, captured: 1,000,177.31 in the CSV, 1,000,177.32 in the read model",
-                "month 2018-01, captured: 1,000,277.71 in the CSV, 1,000,277.72 in the read model",
+                "status delivered, captured: 1,000,189.86 in the CSV, 1,000,189.87 in the read model",
+                "month 2018-01, captured: 1,000,290.26 in the CSV, 1,000,290.27 in the read model",
                 "order several in sales, captured: 127.10 in the CSV, 127.11 in the read model",
             ],
         ),
@@ -125,6 +128,26 @@ async def test_what_was_imported_is_equal_to_the_cent(records: Records, reader: 
             "payments",
             "INSERT INTO payment VALUES ('created-1', 'captured', 'BRL', 1, 1, 0, NULL, 1)",
             ["order created-1 in payments: absent in the CSV, there in the read model"],
+        ),
+        (
+            "invoices",
+            "UPDATE invoice SET paid_cents = paid_cents + 1 WHERE order_id = 'several'",
+            ["invoice issued, billed: "],
+        ),
+        (
+            "invoices",
+            "UPDATE invoice SET status = 'issued' WHERE order_id = 'canceled-1'",
+            ["invoice credited, invoices: ", "invoice issued, invoices: "],
+        ),
+        (
+            "reviews",
+            "UPDATE review SET score = 1 WHERE order_id = 'several'",
+            ["review score 4, reviews: 1 in the CSV, 0"],
+        ),
+        (
+            "customer_status",
+            "DELETE FROM customer_status WHERE customer_id = 'buyer-several'",
+            ["person known, customers: 19 in the CSV, 18 in the read model"],
         ),
         ("products", "DELETE FROM product WHERE sku = 'p2'", ["product p2 in products: there in the CSV, absent"]),
     ],
