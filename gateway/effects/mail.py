@@ -37,6 +37,7 @@ from gateway.effects.effects import Effects, Means
 from gateway.settings import Settings
 
 TIMEOUT_S = 10.0
+FAREWELL_S = 0.3
 CONNECTIONS_MAX = 4
 """To the mail server; more mails wait for their turn here, where waiting costs nothing."""
 STALE_S = 7 * 24 * 3_600.0
@@ -122,11 +123,14 @@ class Mailer:
             self._idle.put_nowait(connection)
 
     async def close(self) -> None:
+        await asyncio.gather(*(_farewell(connection) for connection in self._all if connection.is_connected))
         for connection in self._all:
-            if connection.is_connected:
-                with suppress(aiosmtplib.SMTPException, OSError):  # A farewell; nobody waits for it.
-                    await connection.quit()
             connection.close()
+
+
+async def _farewell(connection: aiosmtplib.SMTP) -> None:
+    with suppress(aiosmtplib.SMTPException, OSError):  # The server may be gone already, and nothing rests on it.
+        await connection.quit(timeout=FAREWELL_S)
 
 
 def _refused(answer: aiosmtplib.SMTPResponseException) -> Again | Undeliverable:
