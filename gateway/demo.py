@@ -20,6 +20,7 @@ from rich.table import Table
 
 from bus.announcements import RebuildProgress
 from gateway.running import Running
+from gateway.sandbox.mailbox import letters
 from gateway.settings import Settings, jwt_secret
 from gateway.tokens import Tokens
 from gateway.up import started
@@ -27,6 +28,9 @@ from gateway.up import started
 PRODUCTS = 50
 SCARCE_UNITS = 5
 """What is on the shelf of the one product that runs out."""
+CUSTOMERS = 200
+KNOWN = 20
+"""Of them. Who is not known can order, and gets no mail."""
 CLIENTS = 4
 """At once. More of them would measure this client, not the system."""
 SETTLE_TIMEOUT_S = 90.0
@@ -50,6 +54,7 @@ class Figures(Struct, frozen=True):
     captured_cents: int
     refunded_cents: int
     provider_cents: int
+    mails: int
     rebuild_events: int
     rebuild_per_s: float
     rebuild_verdict: str
@@ -85,6 +90,7 @@ async def _drive(settings: Settings, where: Running, orders: int, console: Conso
         base_url=where.http_url, headers={"Authorization": f"Bearer {token}"}, limits=limits, timeout=30.0
     ) as http:
         position = await _stock_the_shop(http, orders)
+        await _register(http)
         bars = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*bars, console=console, disable=not console.is_terminal) as progress:
             placing = progress.add_task("orders placed", total=orders)
@@ -105,9 +111,12 @@ async def _drive(settings: Settings, where: Running, orders: int, console: Conso
         rebuilt = await _rebuild(http)
         captured, ledger = await _books(http, where)
         parcels = (await http.get(f"{where.carrier_url}/ledger")).json()["picked_up"]
+        mails = await _mailed(http, by_status.get("shipped", 0) + reasons["shipment_refused"])
     times_ms.sort()
     if parcels != by_status.get("shipped", 0):
         raise DemoFailed(f"{by_status.get('shipped', 0)} orders are shipped, but the carrier has {parcels} parcels")
+    if not settings.smtp_url and (got := len({each.message_id for each in letters(settings.mailbox, orders)})) != mails:
+        raise DemoFailed(f"{mails} confirmations were sent, but the mailbox has {got}")
     return Figures(
         orders=orders,
         shipped=by_status.get("shipped", 0),
@@ -122,6 +131,7 @@ async def _drive(settings: Settings, where: Running, orders: int, console: Conso
         captured_cents=captured,
         refunded_cents=ledger["refunded_cents"],
         provider_cents=ledger["captured_cents"],
+        mails=mails,
         rebuild_events=rebuilt.events,
         rebuild_per_s=rebuilt.rate_per_s,
         rebuild_verdict=rebuilt.detail,
@@ -147,6 +157,32 @@ async def _stock_the_shop(http: httpx.AsyncClient, orders: int) -> str:
         return str(answer.headers["Position"])
 
     return max(await asyncio.gather(*(stock(number) for number in range(PRODUCTS))))
+
+
+async def _register(http: httpx.AsyncClient) -> None:
+    async def save(number: int) -> None:
+        customer = {"name": f"Customer {number}", "email": f"customer-{number}@tallystream.example"}
+        (await http.put(f"/v1/customers/customer-{number}", json=customer)).raise_for_status()
+
+    await asyncio.gather(*(save(number) for number in range(KNOWN)))
+
+
+async def _mailed(http: httpx.AsyncClient, paid: int) -> int:
+    """How many confirmations a mail server took, once each paid order's was sent or given up."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while True:
+        by_status: Counter[str] = Counter()
+        url = "/v1/notices?limit=200"
+        while url:
+            answer = await http.get(url)
+            answer.raise_for_status()
+            by_status.update(notice["status"] for notice in answer.json()["items"])
+            url = answer.links.get("next", {}).get("url", "")
+        if by_status["sent"] + by_status["failed"] == paid:
+            return by_status["sent"]
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"of {paid} confirmations only some were settled in {SETTLE_TIMEOUT_S:.0f} s: {by_status}")
+        await asyncio.sleep(POLL_S)
 
 
 async def _place(http: httpx.AsyncClient, orders: int, placed: Callable[[], object]) -> list[float]:
@@ -179,7 +215,7 @@ def _order(number: int, chance: random.Random) -> dict[str, object]:
     token = "tok_declined" if number % 25 == 3 else "tok_lost_answer" if number % 40 == 5 else "tok_ok"
     carrier = "ship_refused" if number % 100 == 7 else "ship_ok"
     return {
-        "customer_id": f"customer-{number % 200}",
+        "customer_id": f"customer-{number % CUSTOMERS}",
         "currency": "EUR",
         "payment_token": token,
         "shipping_token": carrier,
@@ -261,6 +297,7 @@ def _show(figures: Figures) -> None:
         f"{figures.captured_cents / 100:,.2f} EUR",
         f"{figures.refunded_cents / 100:,.2f} of it given back, equal to the provider's ledger",
     )
+    table.add_row("confirmed by mail", f"{figures.mails:,}", f"to the {KNOWN} customers who are known, each once")
     table.add_row("placing", f"{figures.placed_per_s:,.0f}/s", f"{CLIENTS} HTTP clients")
     table.add_row("an answer", f"p50 {figures.placed_p50_ms} ms", f"p99 {figures.placed_p99_ms} ms")
     table.add_row("all settled", f"{figures.settled_s} s", "after the first was placed")
