@@ -94,6 +94,8 @@ def test_it_is_alive_and_ready_without_a_token(nobody: httpx.Client) -> None:
 
 def test_the_metrics_hold_the_vocabulary(nobody: httpx.Client, shop: Shop) -> None:
     shop.settled(shop.place(shop.product(units=1))["order_id"])
+    shop.system.quiet()
+    shop.caught_up()
 
     wanted = {
         f'tally_projection_{what}{{name="{projection.name}"}} 0.0'
