@@ -11,6 +11,9 @@ from domains.kernel import LINES_MAX, Cents, Currency, Id, Name, Quantity, Reaso
 Workflow = Literal["orchestrated", "recorded"]
 """Who carries an order on: the checkout process, or nobody, because its life is a record of what happened elsewhere."""
 
+SHIP_OK = "ship_ok"
+"""The carrier's plain test case."""
+
 
 class OrderLine(Struct, frozen=True):
     """Some units of one product at one price. `freight_cents` is for the whole line."""
@@ -43,7 +46,7 @@ class PlaceOrder(Struct, frozen=True, tag=True):
     lines: OrderLines
     payment_token: Id = "tok_ok"  # noqa: S105  # A test case's name.
     workflow: Workflow = "orchestrated"
-    shipping_token: Id = "ship_ok"  # noqa: S105  # A test case's name.
+    shipping_token: Id = SHIP_OK
 
 
 class ConfirmReservation(Struct, frozen=True, tag=True):
@@ -84,7 +87,7 @@ class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2", omit_defaults=True):
     total_cents: int
     payment_token: str
     workflow: Workflow
-    shipping_token: str = "ship_ok"  # noqa: S105  # A test case's name.
+    shipping_token: str = SHIP_OK
 
 
 class OrderReserved(Struct, frozen=True, tag=True):

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from domains.kernel import CENTS_MAX, QUANTITY_MAX, Decider, Rejected, hosted
 from domains.orders.messages import (
+    SHIP_OK,
     CancelOrder,
     ConfirmPayment,
     ConfirmReservation,
@@ -136,7 +137,8 @@ def _placed(command: PlaceOrder) -> OrderPlaced:
         total_cents=items_cents + freight_cents,
         payment_token=command.payment_token,
         workflow=command.workflow,
-        shipping_token=command.shipping_token,
+        # A default is left out in writing only where it is this very object.
+        shipping_token=SHIP_OK if command.shipping_token == SHIP_OK else command.shipping_token,
     )
 
 
