@@ -34,13 +34,16 @@ from domains.notifications.notice import notifications
 from domains.notifications.policy import notifications_policy
 from domains.orders.messages import OrderCancelled, OrderPlaced
 from domains.orders.order import orders
+from domains.orders.policy import orders_policy
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.payments.payment import payments
+from domains.payments.policy import payments_policy
 from domains.processes.checkout import checkout
 from domains.processes.messages import CheckoutAdvanced, CheckoutEvent, DeadlinePassed, Observe
 from domains.reviews.policy import reviews_policy
 from domains.reviews.review import reviews
 from domains.shipping.messages import ShipmentCancelled, ShipmentDelivered, ShipmentPickedUp, ShipmentRefused
+from domains.shipping.policy import shipping_policy
 from domains.shipping.shipment import shipping
 from gateway.effects.effects import Effects, Jobs
 from gateway.settings import Settings, SettingsError
@@ -77,7 +80,10 @@ DOMAINS: tuple[AnyDomain, ...] = (  # type: ignore[assignment]  # Each is typed 
 )
 
 POLICIES: tuple[AnyPolicy, ...] = (  # type: ignore[assignment]  # As above.
+    orders_policy,
     inventory_policy,
+    payments_policy,
+    shipping_policy,
     billing_policy,
     reviews_policy,
     loyalty_policy,

@@ -10,9 +10,14 @@ from msgspec import Struct
 
 
 def shown(value: object) -> object:
-    """An event, or any part of one, as what JSON is made of. `OrderPlaced.2` is called `OrderPlaced`."""
+    """An event, or any part of one, as what JSON is made of. `OrderPlaced.2` is called `OrderPlaced`. A field that is
+    left out in writing where it says nothing is left out here, too."""
     if isinstance(value, Struct):
-        fields = {name: shown(getattr(value, name)) for name in value.__struct_fields__}
+        names = value.__struct_fields__
+        quiet = value.__struct_defaults__ if value.__struct_config__.omit_defaults else ()
+        silent = dict(zip(names[len(names) - len(quiet) :], quiet, strict=True))
+        present = {name: getattr(value, name) for name in names}
+        fields = {name: shown(each) for name, each in present.items() if name not in silent or each != silent[name]}
         tagged = value.__struct_config__.tag is not None
         return {"type": type(value).__name__, **fields} if tagged else fields
     if isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from domains.payments.messages import (
+    PaymentAbandoned,
     PaymentCaptured,
     PaymentDeclined,
     PaymentRecorded,
@@ -68,6 +69,7 @@ payments = Projection(
         PaymentDeclined: """
             UPDATE payment SET status = 'declined', decline_code = :code, version = :version WHERE order_id = :order_id
         """,
+        PaymentAbandoned: "UPDATE payment SET status = 'abandoned', version = :version WHERE order_id = :order_id",
         RefundRequested: "UPDATE payment SET status = 'refunding', version = :version WHERE order_id = :order_id",
         PaymentRefunded: """
             UPDATE payment SET status = 'refunded', refunded_cents = :amount_cents, version = :version

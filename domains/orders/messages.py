@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from domains.kernel import LINES_MAX, Cents, Currency, Id, Name, Quantity, Reason
 
-Workflow = Literal["orchestrated", "recorded"]
-"""Who carries an order on: the checkout process, or nobody, because its life is a record of what happened elsewhere."""
+Workflow = Literal["orchestrated", "recorded", "choreographed"]
+"""Who carries an order on: the checkout process; nobody, because its life is a record of what happened elsewhere; or
+each service by itself, by its own policy."""
 
 SHIP_OK = "ship_ok"
 """The carrier's plain test case."""
@@ -37,6 +39,16 @@ OrderLines = Annotated[tuple[OrderLine, ...], Meta(max_length=LINES_MAX)]
 
 
 ShippedItems = Annotated[tuple[ShippedItem, ...], Meta(max_length=LINES_MAX)]
+
+
+class Terms(Struct, frozen=True):
+    """What services must know of an order to carry it on by themselves. Events of conducted orders have none."""
+
+    items: ShippedItems
+    currency: Currency
+    total_cents: Cents
+    payment_token: Id
+    shipping_token: Id
 
 
 class PlaceOrder(Struct, frozen=True, tag=True):
@@ -74,6 +86,13 @@ class CancelOrder(Struct, frozen=True, tag=True):
     reason: Reason
 
 
+class FollowOn(Struct, frozen=True, tag=True):
+    """What another service's event means for an order that is choreographed. Of all others it changes nothing."""
+
+    order_id: Id
+    command: ConfirmReservation | ConfirmPayment | ShipOrder | DeliverOrder | CancelOrder
+
+
 class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2", omit_defaults=True):
     """The second version: `units` are those of all lines together."""
 
@@ -90,13 +109,15 @@ class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2", omit_defaults=True):
     shipping_token: str = SHIP_OK
 
 
-class OrderReserved(Struct, frozen=True, tag=True):
+class OrderReserved(Struct, frozen=True, tag=True, omit_defaults=True):
     order_id: str
+    terms: Terms | None = None
 
 
-class OrderPaid(Struct, frozen=True, tag=True):
+class OrderPaid(Struct, frozen=True, tag=True, omit_defaults=True):
     order_id: str
     captured_cents: int
+    terms: Terms | None = None
 
 
 class OrderShipped(Struct, frozen=True, tag=True, omit_defaults=True):
@@ -110,10 +131,22 @@ class OrderDelivered(Struct, frozen=True, tag=True):
     order_id: str
 
 
-class OrderCancelled(Struct, frozen=True, tag=True):
+class OrderCancelled(Struct, frozen=True, tag=True, omit_defaults=True):
+    """`paid`: it was, and so may be on its way."""
+
     order_id: str
     reason: str
+    terms: Terms | None = None
+    paid: bool = False
 
 
-OrderCommand = PlaceOrder | ConfirmReservation | ConfirmPayment | ShipOrder | DeliverOrder | CancelOrder
+OrderCommand = PlaceOrder | ConfirmReservation | ConfirmPayment | ShipOrder | DeliverOrder | CancelOrder | FollowOn
 OrderEvent = OrderPlaced | OrderReserved | OrderPaid | OrderShipped | OrderDelivered | OrderCancelled
+
+
+def units_of(lines: tuple[OrderLine, ...]) -> tuple[ShippedItem, ...]:
+    """The units of each SKU, summed over the lines."""
+    units: Counter[str] = Counter()
+    for line in lines:
+        units[line.sku] += line.quantity
+    return tuple(ShippedItem(sku, quantity) for sku, quantity in units.items())

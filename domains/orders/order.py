@@ -13,6 +13,7 @@ from domains.orders.messages import (
     ConfirmPayment,
     ConfirmReservation,
     DeliverOrder,
+    FollowOn,
     OrderCancelled,
     OrderCommand,
     OrderDelivered,
@@ -23,6 +24,8 @@ from domains.orders.messages import (
     OrderShipped,
     PlaceOrder,
     ShipOrder,
+    Terms,
+    units_of,
 )
 from domains.orders.upcasters import UPCASTERS
 
@@ -30,16 +33,22 @@ from domains.orders.upcasters import UPCASTERS
 class Absent(Struct, frozen=True, tag=True): ...
 
 
-class Placed(Struct, frozen=True, tag=True): ...
+class Placed(Struct, frozen=True, tag=True, omit_defaults=True):
+    """With terms where it is choreographed; so are the states after it."""
+
+    terms: Terms | None = None
 
 
-class Reserved(Struct, frozen=True, tag=True): ...
+class Reserved(Struct, frozen=True, tag=True, omit_defaults=True):
+    terms: Terms | None = None
 
 
-class Paid(Struct, frozen=True, tag=True): ...
+class Paid(Struct, frozen=True, tag=True, omit_defaults=True):
+    terms: Terms | None = None
 
 
-class Shipped(Struct, frozen=True, tag=True): ...
+class Shipped(Struct, frozen=True, tag=True, omit_defaults=True):
+    choreographed: bool = False
 
 
 class Delivered(Struct, frozen=True, tag=True): ...
@@ -53,22 +62,26 @@ Order = Absent | Placed | Reserved | Paid | Shipped | Delivered | Cancelled
 
 def decide(order: Order, command: OrderCommand) -> list[OrderEvent]:
     match command, order:
+        case FollowOn(_, following), Placed(Terms()) | Reserved(Terms()) | Paid(Terms()) | Shipped(True):
+            return decide(order, following)
+        case FollowOn(), _:
+            return []
         case PlaceOrder(), Absent():
             return [_placed(command)]
         case PlaceOrder(), _:
             raise Rejected("order_exists", f"order {command.order_id} was placed before", "/order_id")
         case _, Absent():
             raise Rejected("order_unknown", f"there is no order {command.order_id}")
-        case ConfirmReservation(order_id), Placed():
-            return [OrderReserved(order_id)]
-        case ConfirmPayment(order_id, captured_cents), Reserved():
-            return [OrderPaid(order_id, captured_cents)]
-        case ShipOrder(order_id, items), Paid():
-            return [OrderShipped(order_id, items)]
+        case ConfirmReservation(order_id), Placed(terms):
+            return [OrderReserved(order_id, terms)]
+        case ConfirmPayment(order_id, captured_cents), Reserved(terms):
+            return [OrderPaid(order_id, captured_cents, terms)]
+        case ShipOrder(order_id, items), Paid(terms):
+            return [OrderShipped(order_id, items if terms is None else terms.items)]
         case DeliverOrder(order_id), Shipped():
             return [OrderDelivered(order_id)]
-        case CancelOrder(order_id, reason), Placed() | Reserved() | Paid():
-            return [OrderCancelled(order_id, reason)]
+        case CancelOrder(order_id, reason), Placed(terms) | Reserved(terms) | Paid(terms):
+            return [OrderCancelled(order_id, reason, terms, terms is not None and isinstance(order, Paid))]
         case CancelOrder(), Cancelled():
             return []  # Already so: a repeat is not an error.
         case CancelOrder(), _:
@@ -95,20 +108,32 @@ def decide(order: Order, command: OrderCommand) -> list[OrderEvent]:
 
 def evolve(order: Order, event: OrderEvent) -> Order:
     match event:
+        case OrderPlaced(workflow="choreographed"):
+            return Placed(_terms(event))
         case OrderPlaced():
             return Placed()
-        case OrderReserved():
-            return Reserved()
-        case OrderPaid():
-            return Paid()
+        case OrderReserved(terms=terms):
+            return Reserved(terms)
+        case OrderPaid(terms=terms):
+            return Paid(terms)
         case OrderShipped():
-            return Shipped()
+            return Shipped(isinstance(order, Paid) and order.terms is not None)
         case OrderDelivered():
             return Delivered()
         case OrderCancelled():
             return Cancelled()
         case _:
             assert_never(event)  # A forgotten event is a type error.
+
+
+def _terms(placed: OrderPlaced) -> Terms:
+    return Terms(
+        items=units_of(placed.lines),
+        currency=placed.currency,
+        total_cents=placed.total_cents,
+        payment_token=placed.payment_token,
+        shipping_token=placed.shipping_token,
+    )
 
 
 def _placed(command: PlaceOrder) -> OrderPlaced:
@@ -146,7 +171,7 @@ order: Decider[Order, OrderCommand, OrderEvent] = Decider("orders", Absent(), de
 
 orders = hosted(
     order,
-    commands=(PlaceOrder, ConfirmReservation, ConfirmPayment, ShipOrder, DeliverOrder, CancelOrder),
+    commands=(PlaceOrder, ConfirmReservation, ConfirmPayment, ShipOrder, DeliverOrder, CancelOrder, FollowOn),
     events=(OrderPlaced, OrderReserved, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled),
     states=(Absent, Placed, Reserved, Paid, Shipped, Delivered, Cancelled),
     target=lambda command: command.order_id,

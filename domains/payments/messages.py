@@ -49,6 +49,13 @@ class RefundPayment(Struct, frozen=True, tag=True):
     reason: Reason
 
 
+class CancelPayment(Struct, frozen=True, tag=True):
+    """Nothing is to be paid any more: what was captured is given back, and what is captured yet as soon as it is."""
+
+    order_id: Id
+    reason: Reason
+
+
 class ConfirmRefund(Struct, frozen=True, tag=True):
     order_id: Id
     refund_id: Id
@@ -81,6 +88,13 @@ class PaymentDeclined(Struct, frozen=True, tag=True):
     code: str
 
 
+class PaymentAbandoned(Struct, frozen=True, tag=True):
+    """Nobody wants the money any more for which the provider was asked."""
+
+    order_id: str
+    reason: str
+
+
 class RefundRequested(Struct, frozen=True, tag=True):
     order_id: str
     charge_id: str
@@ -101,7 +115,15 @@ class PaymentRecorded(Struct, frozen=True, tag=True):
     parts: tuple[PaymentPart, ...]
 
 
-PaymentCommand = RequestPayment | ConfirmCharge | DeclineCharge | RefundPayment | ConfirmRefund | RecordPayment
+PaymentCommand = (
+    RequestPayment | ConfirmCharge | DeclineCharge | RefundPayment | CancelPayment | ConfirmRefund | RecordPayment
+)
 PaymentEvent = (
-    PaymentRequested | PaymentCaptured | PaymentDeclined | RefundRequested | PaymentRefunded | PaymentRecorded
+    PaymentRequested
+    | PaymentCaptured
+    | PaymentDeclined
+    | PaymentAbandoned
+    | RefundRequested
+    | PaymentRefunded
+    | PaymentRecorded
 )

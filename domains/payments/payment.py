@@ -8,9 +8,11 @@ from msgspec import Struct
 
 from domains.kernel import CENTS_MAX, Decider, Rejected, hosted
 from domains.payments.messages import (
+    CancelPayment,
     ConfirmCharge,
     ConfirmRefund,
     DeclineCharge,
+    PaymentAbandoned,
     PaymentCaptured,
     PaymentCommand,
     PaymentDeclined,
@@ -43,6 +45,13 @@ class Captured(Struct, frozen=True, tag=True):
 class Declined(Struct, frozen=True, tag=True): ...
 
 
+class Abandoned(Struct, frozen=True, tag=True):
+    """The provider has still to answer, and what it took is given back then."""
+
+    amount_cents: int
+    reason: str
+
+
 class Refunding(Struct, frozen=True, tag=True):
     amount_cents: int
 
@@ -56,7 +65,7 @@ class Recorded(Struct, frozen=True, tag=True):
     parts: tuple[PaymentPart, ...]
 
 
-Payment = Unasked | Requested | Captured | Declined | Refunding | Refunded | Recorded
+Payment = Unasked | Requested | Captured | Declined | Abandoned | Refunding | Refunded | Recorded
 
 
 def decide(payment: Payment, command: PaymentCommand) -> list[PaymentEvent]:
@@ -76,6 +85,8 @@ def decide(payment: Payment, command: PaymentCommand) -> list[PaymentEvent]:
             if payment != Recorded(currency, parts):
                 raise Rejected("payment_differs", f"another payment of order {command.order_id} was recorded before")
             return []
+        case CancelPayment(), Unasked() | Declined() | Abandoned() | Refunding() | Refunded():
+            return []
         case _, Recorded():
             raise Rejected("payment_recorded_elsewhere", f"order {command.order_id} was paid elsewhere")
         case _, Unasked():
@@ -88,6 +99,11 @@ def decide(payment: Payment, command: PaymentCommand) -> list[PaymentEvent]:
             if amount_cents != asked_cents:
                 raise Rejected("charge_differs", f"{amount_cents} captured, {asked_cents} asked", "/amount_cents")
             return [PaymentCaptured(order_id, charge_id, amount_cents)]
+        case ConfirmCharge(order_id, charge_id, amount_cents), Abandoned(asked_cents, reason):
+            if amount_cents != asked_cents:
+                raise Rejected("charge_differs", f"{amount_cents} captured, {asked_cents} asked", "/amount_cents")
+            refund = RefundRequested(order_id, charge_id, amount_cents, reason)
+            return [PaymentCaptured(order_id, charge_id, amount_cents), refund]
         case ConfirmCharge(_, charge_id), Captured(captured_id):
             if charge_id != captured_id:
                 raise Rejected("charge_differs", f"charge {captured_id} was captured before", "/charge_id")
@@ -96,14 +112,16 @@ def decide(payment: Payment, command: PaymentCommand) -> list[PaymentEvent]:
             raise Rejected("payment_declined", f"the charge for order {command.order_id} was declined before")
         case ConfirmCharge(), _:
             return []
-        case DeclineCharge(order_id, code), Requested():
+        case DeclineCharge(order_id, code), Requested() | Abandoned():
             return [PaymentDeclined(order_id, code)]
         case DeclineCharge(), Declined():
             return []
         case DeclineCharge(), _:
             raise Rejected("payment_captured", f"the charge for order {command.order_id} was captured before")
-        case RefundPayment(order_id, reason), Captured(charge_id, amount_cents):
-            return [RefundRequested(order_id, charge_id, amount_cents, reason)]
+        case CancelPayment(order_id, reason), Requested():
+            return [PaymentAbandoned(order_id, reason)]
+        case ((RefundPayment() | CancelPayment()), Captured(charge_id, amount_cents)):
+            return [RefundRequested(command.order_id, charge_id, amount_cents, command.reason)]
         case RefundPayment(), Refunding() | Refunded():
             return []
         case ConfirmRefund(order_id, refund_id, amount_cents), Refunding(due_cents):
@@ -114,7 +132,7 @@ def decide(payment: Payment, command: PaymentCommand) -> list[PaymentEvent]:
             if refund_id != refunded_id:
                 raise Rejected("refund_differs", f"refund {refunded_id} was made before", "/refund_id")
             return []
-        case ((RefundPayment() | ConfirmRefund()), _):
+        case ((RefundPayment() | CancelPayment() | ConfirmRefund()), _):
             raise Rejected("nothing_to_refund", f"nothing was captured for order {command.order_id}")
         case _:
             assert_never(command)
@@ -128,6 +146,8 @@ def evolve(payment: Payment, event: PaymentEvent) -> Payment:
             return Captured(charge_id, amount_cents)
         case PaymentDeclined():
             return Declined()
+        case PaymentAbandoned(reason=reason):
+            return Abandoned(payment.amount_cents if isinstance(payment, Requested) else 0, reason)
         case RefundRequested(amount_cents=amount_cents):
             return Refunding(amount_cents)
         case PaymentRefunded(refund_id=refund_id):
@@ -142,16 +162,17 @@ payment: Decider[Payment, PaymentCommand, PaymentEvent] = Decider("payments", Un
 
 payments = hosted(
     payment,
-    commands=(RequestPayment, ConfirmCharge, DeclineCharge, RefundPayment, ConfirmRefund, RecordPayment),
+    commands=(RequestPayment, ConfirmCharge, DeclineCharge, RefundPayment, CancelPayment, ConfirmRefund, RecordPayment),
     events=(
         PaymentRequested,
         PaymentCaptured,
         PaymentDeclined,
+        PaymentAbandoned,
         RefundRequested,
         PaymentRefunded,
         PaymentRecorded,
     ),
-    states=(Unasked, Requested, Captured, Declined, Refunding, Refunded, Recorded),
+    states=(Unasked, Requested, Captured, Declined, Abandoned, Refunding, Refunded, Recorded),
     target=lambda command: command.order_id,
     owner=lambda event: event.order_id,
 )

@@ -53,7 +53,7 @@ class PlaceOrderBody(Struct, frozen=True):
     lines: Annotated[list[LineBody], Meta(min_length=1, max_length=LINES_MAX)]
     order_id: Id | None = None
     payment_token: Id = "tok_ok"  # noqa: S105  # A test case's name.
-    workflow: Literal["orchestrated"] = "orchestrated"
+    workflow: Literal["orchestrated", "choreographed"] = "orchestrated"
     shipping_token: Id = "ship_ok"  # noqa: S105  # A test case's name.
 
 

@@ -40,6 +40,7 @@ from domains.orders.messages import (
     ConfirmPayment,
     ConfirmReservation,
     DeliverOrder,
+    FollowOn,
     OrderCancelled,
     OrderLine,
     OrderPlaced,
@@ -49,6 +50,7 @@ from domains.orders.messages import (
 )
 from domains.orders.order import Order, orders
 from domains.payments.messages import (
+    CancelPayment,
     ConfirmCharge,
     ConfirmRefund,
     DeclineCharge,
@@ -104,7 +106,7 @@ TWICE = (ItemQuantity("a", 1), ItemQuantity("a", 1))
 LINES = ((OrderLine("a", "A", "x", 1, 100), OrderLine("a", "A", "x", 2, 100)), (OrderLine("b", "B", "x", 1, 0),), ())
 PARTS = ((PaymentPart("voucher", 0, 1), PaymentPart("card", 3, 1)), ())
 PURCHASES = (Purchase("c", "EUR", 1), Purchase("d", "EUR", 2))
-WORKFLOWS = ("orchestrated", "recorded")
+WORKFLOWS = ("orchestrated", "recorded", "choreographed")
 
 
 def every(kind: Callable[..., Command], *choices: Iterable[object]) -> list[Command]:
@@ -137,12 +139,18 @@ LIVES: dict[AnyDomain, st.SearchStrategy[list[Any]]] = {
         every(ShipOrder, IDS, ((ShippedItem("a", 1),), ())),
         every(DeliverOrder, IDS),
         every(CancelOrder, IDS, ("enough",)),
+        [FollowOn(each.order_id, each) for each in every(ConfirmReservation, IDS)],
+        [FollowOn(each.order_id, each) for each in every(ConfirmPayment, IDS, FEW)],
+        [FollowOn(each.order_id, each) for each in every(ShipOrder, IDS)],
+        [FollowOn(each.order_id, each) for each in every(DeliverOrder, IDS)],
+        [FollowOn(each.order_id, each) for each in every(CancelOrder, IDS, ("enough",))],
     ),
     payments: life_of(
         every(RequestPayment, IDS, ("EUR",), FEW, ("tok_ok",)),
         every(ConfirmCharge, IDS, IDS, FEW),
         every(DeclineCharge, IDS, ("card_declined",)),
         every(RefundPayment, IDS, ("enough",)),
+        every(CancelPayment, IDS, ("enough",)),
         every(ConfirmRefund, IDS, IDS, FEW),
         every(RecordPayment, IDS, ("EUR",), PARTS),
     ),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 from domains.inventory.messages import (
     InventoryCommand,
@@ -21,22 +21,23 @@ from domains.inventory.messages import (
     StockRefused,
     StockReserved,
 )
-from domains.inventory.policy import react as left_the_house
+from domains.inventory.policy import inventory_policy
 from domains.inventory.stock import inventory
-from domains.kernel import Rejected
+from domains.kernel import Policy, Rejected
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
     ConfirmReservation,
     DeliverOrder,
+    FollowOn,
     OrderCancelled,
     OrderCommand,
     OrderPlaced,
-    OrderShipped,
     PlaceOrder,
     ShipOrder,
 )
 from domains.orders.order import orders
+from domains.orders.policy import orders_policy
 from domains.payments.messages import (
     ConfirmCharge,
     ConfirmRefund,
@@ -50,8 +51,9 @@ from domains.payments.messages import (
     RequestPayment,
 )
 from domains.payments.payment import payments
+from domains.payments.policy import payments_policy
 from domains.processes.checkout import checkout
-from domains.processes.messages import CheckoutStep, Observe
+from domains.processes.messages import CheckoutEvent, CheckoutStep, Observe
 from domains.shipping.messages import (
     CancelPickup,
     ConfirmCancellation,
@@ -66,6 +68,7 @@ from domains.shipping.messages import (
     ShipmentScheduled,
     ShippingCommand,
 )
+from domains.shipping.policy import shipping_policy
 from domains.shipping.shipment import shipping
 from tests.specification import Hosted
 
@@ -76,6 +79,7 @@ Message = TypeVar("Message")
 
 
 CUSTOMER = "customer to orders"
+POLICIES: tuple[Policy[Any], ...] = (orders_policy, inventory_policy, payments_policy, shipping_policy)
 
 
 @dataclass
@@ -117,6 +121,7 @@ class Shop:
         self._readers: dict[str, Reader] = {}
         self._answered: set[str] = set()
         self._called_off: set[str] = set()
+        self._choreographed: set[str] = set()
         for sku, quantity in stock.items():
             self.inventory.handle(ReceiveStock(sku, "opening", quantity))
 
@@ -136,6 +141,10 @@ class Shop:
 
     def customer_cancels(self, order_id: str) -> None:
         self._later(CUSTOMER, order_id, self._to_orders, CancelOrder(order_id, "no more"))
+
+    def orders_hears(self, command: OrderCommand) -> None:
+        """At once, before anything else is delivered."""
+        self._to_orders(f"at once: {command}", command)
 
     def _crash(self, reader: Reader) -> None:
         self.story.append(f"{reader.name}: crashes")
@@ -169,32 +178,52 @@ class Shop:
         for event in self._handle(self.orders, id, command):
             if isinstance(event, OrderPlaced):
                 self.total[event.order_id] = event.total_cents
+                if event.workflow == "choreographed":
+                    self._choreographed.add(event.order_id)
+            self._policies("orders", event)
             if isinstance(event, OrderPlaced | OrderCancelled):
-                observe = Observe(event.order_id, event)
-                self._later("orders to checkout", event.order_id, self._to_checkout, observe)
-            elif isinstance(event, OrderShipped):
-                for dispatch in left_the_house(event):
-                    self._later("orders to inventory", event.order_id, self._to_inventory, dispatch)
+                self._observed("orders", event)
+
+    def _observed(self, log: str, event: CheckoutEvent) -> None:
+        """Of an order that nobody conducts the checkout would only look on."""
+        if event.order_id not in self._choreographed:
+            self._later(f"{log} to checkout", event.order_id, self._to_checkout, Observe(event.order_id, event))
+
+    def _policies(self, log: str, event: Any) -> None:
+        """What services do by themselves. That it means nothing for an order that is conducted is the orders' business,
+        and shown elsewhere: here it would only be more to deliver."""
+        order_id = getattr(event, "order_id", "")  # What has none is no policy's business.
+        reach: dict[str, Callable[[str, Any], None]] = {
+            "orders": self._to_orders,
+            "inventory": self._to_inventory,
+            "payments": self._to_payments,
+            "shipping": self._to_shipping,
+        }
+        for policy in POLICIES:
+            if type(event) in policy.observes.get(log, ()):
+                for command in policy.react(event):
+                    if not isinstance(command, FollowOn) or order_id in self._choreographed:
+                        self._later(f"{log} to {policy.name}", order_id, reach[policy.name], command)
 
     def _to_inventory(self, id: str, command: InventoryCommand) -> None:
         for event in self._handle(self.inventory, id, command):
+            self._policies("inventory", event)
             if isinstance(event, StockReserved | StockRefused):
-                observe = Observe(event.order_id, event)
-                self._later("inventory to checkout", event.order_id, self._to_checkout, observe)
+                self._observed("inventory", event)
 
     def _to_payments(self, id: str, command: PaymentCommand) -> None:
         for event in self._handle(self.payments, id, command):
+            self._policies("payments", event)
             if isinstance(event, PaymentCaptured | PaymentDeclined):
-                observe = Observe(event.order_id, event)
-                self._later("payments to checkout", event.order_id, self._to_checkout, observe)
+                self._observed("payments", event)
             elif isinstance(event, PaymentRequested | RefundRequested):
                 self._later("payments to provider", event.order_id, self._to_provider, event)
 
     def _to_shipping(self, id: str, command: ShippingCommand) -> None:
         for event in self._handle(self.shipping, id, command):
+            self._policies("shipping", event)
             if isinstance(event, ShipmentPickedUp | ShipmentRefused | ShipmentCancelled | ShipmentDelivered):
-                observe = Observe(event.order_id, event)
-                self._later("shipping to checkout", event.order_id, self._to_checkout, observe)
+                self._observed("shipping", event)
             elif isinstance(event, ShipmentScheduled | ShipmentRecalled):
                 self._later("shipping to carrier", event.order_id, self._to_carrier, event)
 

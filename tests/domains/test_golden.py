@@ -66,10 +66,12 @@ from domains.orders.messages import (
     OrderShipped,
     ShipOrder,
     ShippedItem,
+    Terms,
 )
 from domains.orders.order import orders
 from domains.orders.upcasters import OrderPlacedV1
 from domains.payments.messages import (
+    PaymentAbandoned,
     PaymentCaptured,
     PaymentDeclined,
     PaymentPart,
@@ -152,6 +154,7 @@ FIRST_INPUTS_AND_STEPS: tuple[tuple[FirstInput, tuple[CheckoutStep, ...]], ...] 
 )
 parcel = (ShipmentItem("tea", 2), ShipmentItem("cup", 1))
 shipped = (ShippedItem("tea", 2), ShippedItem("cup", 1))
+terms = Terms(shipped, "BRL", 3_600, "tok_ok", "ship_ok")
 INPUTS_AND_STEPS: tuple[tuple[CheckoutInput, tuple[CheckoutStep, ...], Alarm | None, bool], ...] = (
     (placed, (ReserveStock("o1", items),), Alarm("reserve", 1, 30), False),
     (captured, (ConfirmPayment("o1", 3_600), SchedulePickup("o1", parcel, "ship_ok")), None, False),
@@ -198,6 +201,10 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
             placed,
             OrderShipped("o1", shipped),
             replace(placed, shipping_token="ship_later"),
+            replace(placed, workflow="choreographed"),
+            OrderReserved("o1", terms),
+            OrderPaid("o1", 3_600, terms),
+            OrderCancelled("o1", "changed my mind", terms, paid=True),
         ),
     ],
     payments: today(
@@ -207,6 +214,7 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
         RefundRequested("o1", "ch_1", 3_600, "changed my mind"),
         PaymentRefunded("o1", "re_1", 3_600),
         PaymentRecorded("o1", "BRL", 3_600, (PaymentPart("voucher", 0, 600), PaymentPart("credit_card", 3, 3_000))),
+        PaymentAbandoned("o1", "changed my mind"),
     ),
     checkout: [
         *(

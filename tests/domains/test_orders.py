@@ -11,6 +11,7 @@ from domains.orders.messages import (
     ConfirmPayment,
     ConfirmReservation,
     DeliverOrder,
+    FollowOn,
     OrderCancelled,
     OrderDelivered,
     OrderEvent,
@@ -22,6 +23,8 @@ from domains.orders.messages import (
     PlaceOrder,
     ShipOrder,
     ShippedItem,
+    Terms,
+    units_of,
 )
 from domains.orders.order import orders
 from tests.specification import given
@@ -244,3 +247,39 @@ def test_an_order_that_has_left_is_not_cancelled(history: History) -> None:
 @after((placed, cancelled), (*RESERVED, cancelled), (*PAID, cancelled))
 def test_cancelling_twice_changes_nothing(history: History) -> None:
     given(orders, *history).when(CancelOrder("o1", "again")).then()
+
+
+# -- orders that nobody conducts ---------------------------------------------------------------------------------------
+
+
+ALONE: History = (replace(placed, workflow="choreographed"),)
+terms = Terms(units_of(placed.lines), placed.currency, placed.total_cents, placed.payment_token, placed.shipping_token)
+LIFE = (
+    (ConfirmReservation("o1"), OrderReserved("o1", terms)),
+    (ConfirmPayment("o1", 3_650), OrderPaid("o1", 3_650, terms)),
+    (ShipOrder("o1"), OrderShipped("o1", terms.items)),
+    (DeliverOrder("o1"), OrderDelivered("o1")),
+)
+
+
+def test_what_others_did_carries_a_choreographed_order_on_and_its_events_say_what_others_must_know() -> None:
+    history = ALONE
+    for command, event in LIFE:
+        given(orders, *history).when(FollowOn("o1", command)).then(event)
+        history = (*history, event)
+        given(orders, *history).when(FollowOn("o1", command)).then()
+
+
+def test_it_says_when_it_is_cancelled_whether_it_was_paid() -> None:
+    cancel = FollowOn("o1", CancelOrder("o1", "r"))
+    given(orders, *ALONE).when(cancel).then(OrderCancelled("o1", "r", terms))
+    paid_alone = (*ALONE, LIFE[0][1], LIFE[1][1])
+    given(orders, *paid_alone).when(cancel).then(OrderCancelled("o1", "r", terms, paid=True))
+    given(orders, *paid_alone, OrderCancelled("o1", "r", terms, paid=True)).when(cancel).then()
+
+
+@after((), PLACED, RESERVED, PAID, SHIPPED, DELIVERED, CANCELLED)
+def test_of_any_other_order_it_changes_nothing(history: History) -> None:
+    for command, _ in LIFE:
+        given(orders, *history).when(FollowOn("o1", command)).then()
+    given(orders, *history).when(FollowOn("o1", CancelOrder("o1", "r"))).then()

@@ -7,9 +7,11 @@ from msgspec.structs import replace
 
 from domains.kernel import CENTS_MAX
 from domains.payments.messages import (
+    CancelPayment,
     ConfirmCharge,
     ConfirmRefund,
     DeclineCharge,
+    PaymentAbandoned,
     PaymentCaptured,
     PaymentDeclined,
     PaymentEvent,
@@ -165,6 +167,35 @@ def test_declining_again_changes_nothing() -> None:
 @after(CAPTURED, REFUNDING, REFUNDED)
 def test_what_was_captured_is_not_declined(history: History) -> None:
     given(payments, *history).when(decline).then_rejected("payment_captured")
+
+
+# -- when nothing is to be paid any more -------------------------------------------------------------------------------
+
+
+cancel = CancelPayment("o1", "order_cancelled")
+abandoned = PaymentAbandoned("o1", "order_cancelled")
+ABANDONED: History = (*REQUESTED, abandoned)
+
+
+def test_what_was_captured_for_nothing_is_given_back() -> None:
+    given(payments, *CAPTURED).when(cancel).then(refunding)
+
+
+def test_of_what_was_asked_for_the_answer_is_waited_for_and_given_back() -> None:
+    given(payments, *REQUESTED).when(cancel).then(abandoned)
+    given(payments, *ABANDONED).when(confirm).then(captured, refunding)
+    given(payments, *ABANDONED).when(decline).then(declined)
+    other = replace(confirm, amount_cents=1)
+    given(payments, *ABANDONED).when(other).then_rejected("charge_differs", "/amount_cents")
+
+
+@after((), ABANDONED, DECLINED, REFUNDING, REFUNDED)
+def test_else_there_is_nothing_to_be_done(history: History) -> None:
+    given(payments, *history).when(cancel).then()
+
+
+def test_what_was_paid_elsewhere_is_not_given_back_here() -> None:
+    given(payments, *RECORDED).when(cancel).then_rejected("payment_recorded_elsewhere")
 
 
 # -- refunding ---------------------------------------------------------------------------------------------------------

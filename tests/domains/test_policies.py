@@ -17,12 +17,18 @@ from domains.notifications.notice import notifications
 from domains.notifications.policy import notifications_policy
 from domains.orders.messages import OrderEvent
 from domains.orders.order import orders
+from domains.payments.payment import payments
+from domains.payments.policy import payments_policy
 from domains.reviews.policy import reviews_policy
 from domains.reviews.review import reviews
+from domains.shipping.policy import shipping_policy
+from domains.shipping.shipment import shipping
 from tests.domains.lives import LIVES, lived
 from tests.specification import Hosted
 
 COMMANDED: dict[str, tuple[Policy[Any], Domain[Any, Any, Any]]] = {
+    "payments": (payments_policy, payments),
+    "shipping": (shipping_policy, shipping),
     "billing": (billing_policy, billing),
     "reviews": (reviews_policy, reviews),
     "loyalty": (loyalty_policy, loyalty),

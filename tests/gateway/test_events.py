@@ -34,7 +34,10 @@ def test_what_is_in_an_event_does_as_well() -> None:
         "order_id": "o1",
         "input": shown(placed),
         "steps": [{"type": "ReserveStock", "order_id": "o1", "items": [{"sku": "tea", "quantity": 2}]}],
-        "definition": 1,
-        "alarm": None,
-        "over": False,
     }
+
+
+def test_what_says_nothing_is_left_out() -> None:
+    advanced = shown(CheckoutAdvanced("o1", placed, (), definition=2))
+    assert isinstance(advanced, dict)
+    assert list(advanced) == ["type", "order_id", "input", "steps", "definition"]

@@ -12,7 +12,7 @@ import pytest
 from bus.commands import Stored
 from domains.processes.messages import DeadlinePassed
 from tests.journeys.books import balanced
-from tests.system import Shop, System, order_of, unique, until
+from tests.system import Json, Shop, System, order_of, unique, until
 
 
 def test_a_plain_order_is_shipped_and_its_goods_leave_the_stock(shop: Shop) -> None:
@@ -23,6 +23,33 @@ def test_a_plain_order_is_shipped_and_its_goods_leave_the_stock(shop: Shop) -> N
     assert (order["shipment"]["status"], order["shipment"]["units"]) == ("picked_up", 3)
     balanced(shop)
     assert shop.stock(sku) == (7, 0, 7)
+
+
+def test_without_a_conductor_orders_come_to_the_same_ends(shop: Shop) -> None:
+    sku, scarce = shop.product(units=10, price_cents=300), shop.product(units=1)
+    alone: Json = {"workflow": "choreographed"}
+    plain = shop.settled(shop.place(sku, 2, **alone)["order_id"])
+    assert (plain["status"], plain["captured_cents"], plain["workflow"]) == ("shipped", 600, "choreographed")
+    too_many = shop.settled(shop.place(scarce, 2, **alone)["order_id"])
+    declined = shop.settled(shop.place(sku, payment_token="tok_declined", **alone)["order_id"])
+    uncarried = shop.settled(shop.place(sku, shipping_token="ship_refused", **alone)["order_id"])
+    held = shop.held(sku, 3, **alone)
+    slow = shop.place(sku, payment_token="tok_slow", **alone)
+    for order_id in (held["order_id"], slow["order_id"]):
+        cancelled = shop.http.post(f"/v1/orders/{order_id}/cancellation", json={"reason": "changed my mind"})
+        assert cancelled.status_code == 200
+    ends = [too_many, declined, uncarried, shop.settled(held["order_id"]), shop.settled(slow["order_id"])]
+    assert [(order["status"], order["reason"]) for order in ends] == [
+        ("cancelled", "out_of_stock"),
+        ("cancelled", "payment_declined"),
+        ("cancelled", "shipment_refused"),
+        ("cancelled", "changed my mind"),
+        ("cancelled", "changed my mind"),
+    ]
+    assert shop.http.post(f"/v1/shipments/{plain['order_id']}/delivery").status_code == 200
+    balanced(shop)
+    assert shop.order(plain["order_id"])["status"] == "delivered"
+    assert shop.stock(sku) == (8, 0, 8)
 
 
 def test_stock_that_comes_in_meanwhile_is_counted_and_kept_apart(shop: Shop) -> None:

@@ -35,6 +35,7 @@ from domains.orders.messages import (
 )
 from domains.orders.order import orders
 from domains.payments.messages import (
+    CancelPayment,
     ConfirmCharge,
     ConfirmRefund,
     DeclineCharge,
@@ -126,6 +127,9 @@ def payment_commands(random: Random, order_id: str) -> list[Struct]:
             [request, charge, charge],
             [request, DeclineCharge(order_id, "card_expired"), charge],
             [request, charge, *refund],
+            [request, CancelPayment(order_id, "late"), charge, *refund[1:]],
+            [request, CancelPayment(order_id, "late"), DeclineCharge(order_id, "card_expired")],
+            [request, CancelPayment(order_id, "late")],
             [request, charge, *refund[:1]],
             [RecordPayment(order_id, "BRL", parts), *refund],
         ]

@@ -26,6 +26,7 @@ from domains.orders.messages import (
     OrderShipped,
 )
 from domains.payments.messages import (
+    PaymentAbandoned,
     PaymentCaptured,
     PaymentDeclined,
     PaymentRecorded,
@@ -198,6 +199,8 @@ def fold_payments(history: list[Happened]) -> dict[str, Rows]:
             case PaymentDeclined():
                 paid[key] = [*paid[key][:6], e.code, version]
                 paid[key][1] = "declined"
+            case PaymentAbandoned():
+                paid[key][1], paid[key][7] = "abandoned", version
             case RefundRequested():
                 paid[key][1], paid[key][7] = "refunding", version
             case PaymentRefunded():
