@@ -44,7 +44,7 @@ def test_a_system_listens_on_ipv6_and_holds_its_limits(tmp_path: Path) -> None:
     with running_system(tmp_path / "data", TALLY_HTTP_HOST="::1", **limits) as system:
         assert system.running.http_url.startswith("http://[::1]:")
         shop = Shop(system)
-        assert shop.settled(shop.place(shop.product(units=1))["order_id"])["status"] == "paid"
+        assert shop.settled(shop.place(shop.product(units=1))["order_id"])["status"] == "shipped"
         with httpx.Client(**system.options("customer", "anna")) as http:
             answers = [http.get("/v1/orders") for _ in range(4)]
         assert [answer.status_code for answer in answers[:3]] == [200] * 3
