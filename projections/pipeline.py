@@ -23,8 +23,8 @@ from projections.store import Position
 
 AnyBlock = Block[object] | BriefBlock[object]
 
-BATCH_COMMITS = 8_192
-BATCH_BYTES = 8 * 1024 * 1024
+BATCH_COMMITS = 16_384
+BATCH_BYTES = 16 * 1024 * 1024
 """Of blocks as they lie in the log. Three batches are held: one is written, one waits, one is gathered."""
 TURN_BYTES = 256 * 1024
 """Decoded in one go; then it is the turn of whatever else runs on the loop."""
