@@ -56,7 +56,7 @@ def _answered(operation: Json, document: Json) -> str:
     if reply is None:
         return ""
     (message,) = document["channels"][_last(reply["channel"]["$ref"])]["messages"]
-    return f", answered by {_type(document['components']['messages'][message]['payload'])}"
+    return f" Answered by {_type(document['components']['messages'][message]['payload'])}."
 
 
 def _message(message: Json) -> str:
