@@ -21,10 +21,10 @@ from prometheus_client import Counter, Histogram
 
 from bus.announcements import Standings
 from bus.calls.over_nats import NatsTransport
+from bus.command_queue import CommandQueue, ensure_queue
 from bus.connection import close, connect
 from bus.lifetime import die_with_parent
 from bus.presence import Announcing, Present, this_process
-from bus.queue import CommandQueue, ensure_queue
 from gateway import compose, docs
 from gateway.answers import HEADERS
 from gateway.bodies import BODY_BYTES_MAX

@@ -17,7 +17,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
-from bus import queue_worker
+from bus import command_queue_worker
 from bus.asyncapi import described
 from bus.processes import PING
 from gateway import compose
@@ -59,10 +59,10 @@ VERBS = {
     PARKED: "List parked keys.",
     REDRIVE: "Deal again with what waits for a parked key.",
     DISCARD: "Give up the first that waits for a parked key.",
-    queue_worker.PING: "Whether queued commands are handled.",
-    queue_worker.PARKED: "List queued commands that were given up.",
-    queue_worker.REDRIVE: "Queue one of them again.",
-    queue_worker.DISCARD: "Reject one of them.",
+    command_queue_worker.PING: "Whether queued commands are handled.",
+    command_queue_worker.PARKED: "List queued commands that were given up.",
+    command_queue_worker.REDRIVE: "Queue one of them again.",
+    command_queue_worker.DISCARD: "Reject one of them.",
 }
 
 

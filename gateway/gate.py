@@ -22,9 +22,9 @@ from bus.announcements import Standings
 from bus.calls.call import CallFailed, DeadlineExceeded
 from bus.calls.deadline import HEADER, deadline_of
 from bus.calls.path import CallPath
+from bus.command_queue import CommandQueue, NotQueued, Queued
 from bus.commands import COMMAND_BYTES_MAX, Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
 from bus.log import EPOCH_SEQUENCE, Log, LogUnreachable
-from bus.queue import CommandQueue, NotQueued, Queued
 from bus.sender import COMMAND_TIMEOUT_S, Sender
 from bus.state_stored import Kept, Unanswered, ask
 from domains.kernel import ID_PATTERN

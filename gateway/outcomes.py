@@ -1,8 +1,8 @@
 """What became of a command whose outcome was unknown when its request was answered.
 
 Nothing is kept here for it: `/v1/commands/{id}` names all that is needed, sealed with who asked. A queued command's
-outcome is where its place in the queue says (`bus/queue.py`). What the log says comes first: a command that was refused
-by a worker which then died, and not by its successor, is done.
+outcome is where its place in the queue says (`bus/command_queue.py`). What the log says comes first: a command that was
+refused by a worker which then died, and not by its successor, is done.
 
 Of a command that no engine answered in time the log alone can say what became. Three answers:
 
@@ -29,8 +29,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec import Struct
 
+from bus.command_queue import CommandQueue, Done, GivenUp, Place, Rejected
 from bus.log import Log
-from bus.queue import CommandQueue, Done, GivenUp, Place, Rejected
 from bus.sender import COMMAND_TIMEOUT_S
 from gateway.answers import CommandStatus
 from gateway.problems import Problem, details_of, refused

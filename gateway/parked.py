@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from bus import queue_worker
+from bus import command_queue_worker
+from bus.command_queue_worker import ParkedCommands
 from bus.connection import Client
 from bus.control import Reply, ask
-from bus.queue_worker import ParkedCommands
 from projections import mending
 from projections.mending import Parked, ParkedKeys
 from projections.parking import Redriven
@@ -36,7 +36,7 @@ class NotMended(Exception):
 async def parked(client: Client, key: str = "") -> ParkedKeys:
     """All of it, or what waits for one key. Raises `NotMended`."""
     of_models, of_queue = await asyncio.gather(
-        _asked(client, mending.PARKED, key=key), _asked(client, queue_worker.PARKED, key=key)
+        _asked(client, mending.PARKED, key=key), _asked(client, command_queue_worker.PARKED, key=key)
     )
     keys = msgspec.json.decode(of_models, type=ParkedKeys)
     commands = msgspec.json.decode(of_queue, type=ParkedCommands)
@@ -62,7 +62,7 @@ async def redrive(client: Client, id: str, *, dry_run: bool = False) -> Redriven
     if id.startswith(COMMAND_ID):
         if dry_run:
             raise NotMended(Reply("malformed", "what would come of a command can only be seen by sending it"))
-        await _asked(client, queue_worker.REDRIVE, sequence=id.removeprefix(COMMAND_ID))
+        await _asked(client, command_queue_worker.REDRIVE, sequence=id.removeprefix(COMMAND_ID))
         return Redriven(1, 0)
     detail = await _asked(client, mending.REDRIVE, id=id, dry_run="yes" if dry_run else "no")
     return msgspec.json.decode(detail, type=Redriven)
@@ -73,7 +73,7 @@ async def discard(client: Client, id: str, sequence: int, offset: int, reason: s
     if id.startswith(COMMAND_ID):
         if id != f"{COMMAND_ID}{sequence}" or offset:
             raise NotMended(Reply("not_parked", f"{sequence}, offset {offset} is not the place of {id}"))
-        await _asked(client, queue_worker.DISCARD, sequence=str(sequence), reason=reason)
+        await _asked(client, command_queue_worker.DISCARD, sequence=str(sequence), reason=reason)
         return Redriven(0, 0)
     place = {"sequence": str(sequence), "offset": str(offset)}
     return msgspec.json.decode(await _asked(client, mending.DISCARD, id=id, reason=reason, **place), type=Redriven)

@@ -13,8 +13,8 @@ from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 
+from bus.command_queue import QueueUnreachable
 from bus.log import LogDamaged, LogUnreachable
-from bus.queue import QueueUnreachable
 from gateway.answers import Accepted, ProblemDetails
 from gateway.tokens import Principal
 from projections.reader import ReadModelMissing

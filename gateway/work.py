@@ -14,14 +14,14 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Literal, get_args
 
-from bus import queue_worker
+from bus import command_queue_worker
 from bus.announcements import Announcer
+from bus.command_queue import ensure_queue
+from bus.command_queue_worker import QueueWorker
 from bus.connection import Client, close, connect
 from bus.control import serve
 from bus.jetstream import JetStreamLog
 from bus.presence import Announcing, Present, this_process
-from bus.queue import ensure_queue
-from bus.queue_worker import QueueWorker
 from gateway import compose
 from gateway.collector import calm_the_collector
 from gateway.engines import run_engines
@@ -128,10 +128,10 @@ async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Set
     sender = compose.sender(client, logs, present)
     commands = {each.name: each.commands for each in compose.LOGS}
     queue = QueueWorker(client, sender, commands, erased=[each.name for each in compose.STATE_STORED])
-    await serve(client, queue_worker.PARKED, queue.parked)
-    await serve(client, queue_worker.REDRIVE, queue.redrive)
-    await serve(client, queue_worker.DISCARD, queue.discard)
-    await serve(client, queue_worker.PING, pong)
+    await serve(client, command_queue_worker.PARKED, queue.parked)
+    await serve(client, command_queue_worker.REDRIVE, queue.redrive)
+    await serve(client, command_queue_worker.DISCARD, queue.discard)
+    await serve(client, command_queue_worker.PING, pong)
     await queue.run()
 
 

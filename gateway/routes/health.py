@@ -11,7 +11,7 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from bus import queue_worker
+from bus import command_queue_worker
 from bus.control import ask
 from bus.processes import PING
 from gateway.gate import AnyRequest, gate_of
@@ -93,7 +93,7 @@ async def readyz(request: AnyRequest) -> Ready:
     silent = [service for service, reply in zip(state.reacting, told, strict=True) if reply.code]
     if silent:
         reasons.append(f"nobody runs the processes of {', '.join(silent)}")
-    if (await ask(state.client, queue_worker.PING)).code:
+    if (await ask(state.client, command_queue_worker.PING)).code:
         reasons.append("nobody handles the queue of commands")
     if reasons:
         raise Problem(503, "not_ready", "; ".join(reasons), headers={"Retry-After": "1"})

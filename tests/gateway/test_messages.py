@@ -11,8 +11,8 @@ import jsonschema_rs
 import msgspec
 import pytest
 
+from bus.command_queue import Done, GivenUp, Queued, Rejected
 from bus.commands import Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
-from bus.queue import Done, GivenUp, Queued, Rejected
 from domains.inventory.messages import ReceiveStock
 from gateway import compose
 from gateway.docs import VERBS, messages

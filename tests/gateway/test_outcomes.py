@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from bus.blocks import GENESIS, EncodedCommit, hash_of, seal
+from bus.command_queue import CommandQueue
 from bus.connection import Client
 from bus.log import Appended, MemoryLog
-from bus.queue import CommandQueue
 from gateway import compose
 from gateway.outcomes import CLOCKS_DIFFER_S, Asked, Outcomes, asked_now, opened, sealed
 from gateway.tokens import Tokens

@@ -14,10 +14,7 @@ from nats.aio.client import Client
 from nats.js.api import RetentionPolicy
 
 from bus.broker import EmbeddedBroker
-from bus.connection import close, connect
-from bus.endpoint import Endpoint
-from bus.log import MemoryLog
-from bus.queue import (
+from bus.command_queue import (
     FRAME_COMMANDS_MAX,
     QUEUE,
     CommandQueue,
@@ -32,7 +29,10 @@ from bus.queue import (
     queue_stream,
     queue_subject,
 )
-from bus.queue_worker import ParkedCommands, QueueLimits, QueueWorker
+from bus.command_queue_worker import ParkedCommands, QueueLimits, QueueWorker
+from bus.connection import close, connect
+from bus.endpoint import Endpoint
+from bus.log import MemoryLog
 from bus.sender import Sender
 from bus.streams import StreamMisconfigured
 from tests.bus.counter import (

@@ -30,10 +30,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from bus import metrics
-from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown, encode
-from bus.connection import still_wanted
-from bus.control import Reply
-from bus.queue import (
+from bus.command_queue import (
     OUTCOMES,
     QUEUE,
     REQUEST_S,
@@ -50,6 +47,9 @@ from bus.queue import (
     publish_once,
     queue_subject,
 )
+from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown, encode
+from bus.connection import still_wanted
+from bus.control import Reply
 from bus.sender import Sender
 
 PING = "commands.ping"
