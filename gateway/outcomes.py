@@ -1,8 +1,9 @@
 """What became of a command whose outcome was unknown when its request was answered.
 
 Nothing is kept here for it: `/v1/commands/{id}` names all that is needed, sealed with who asked. A queued command's
-outcome is where its place in the queue says (`bus/command_queue.py`). What the log says comes first: a command that was
-refused by a worker which then died, and not by its successor, is done.
+outcome is where its place in the queue says (`bus/command_queue.py`), and until it has left the queue it is pending.
+What the log says comes before a refusal: a command that was refused by a worker which then died, and not by its
+successor, is done.
 
 Of a command that no engine answered in time the log alone can say what became. Three answers:
 
@@ -126,6 +127,8 @@ class Outcomes:
         if isinstance(outcome, Done):
             position = f"{asked.log}={outcome.position}" if outcome.position else ""
             return CommandStatus(id, "done", position, outcome.version, outcome.location)
+        if waits:
+            return CommandStatus(id, "pending", detail="it waits in the queue")
         if found := await self._history.of_command(asked.log, asked.command_id):
             return _told(id, asked, found)
         match outcome:
@@ -134,8 +137,6 @@ class Outcomes:
             case GivenUp(error):
                 detail = f"it failed again and again and is parked ({error}): `tally redrive` has it tried anew"
                 return CommandStatus(id, "pending", detail=detail)
-            case None if waits:
-                return CommandStatus(id, "pending", detail="it waits in the queue")
         raise Problem(410, "outcome_forgotten", "it was not written, or changed nothing; that is kept for some days")
 
     async def _closed(self, asked: Asked) -> bool:
