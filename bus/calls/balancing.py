@@ -78,7 +78,7 @@ class Balancer:
             now = self._now()
             instance.saw(now, max(FAILED_S, now - began))
             raise
-        except BaseException:
+        except BaseException:  # Raised again: whoever asked went away, which says nothing of the instance.
             now = self._now()
             instance.was_left(now, now - began)
             raise

@@ -72,7 +72,7 @@ class Breaker:
             else:
                 self._judge(era, took_s, failed=True)
             raise
-        except BaseException:
+        except BaseException:  # Raised again: whoever asked went away, or a defect; its permit is free again.
             self._without_verdict(era)
             raise
         self._judge(era, self._now() - began, failed=False)
