@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import sys
+from collections.abc import Mapping
 
 import click
-import msgspec
-import uvloop
-from rich.console import Console
 
 from bench import (
     append,
@@ -32,8 +27,9 @@ from bench import (
     sync_modes,
 )
 from bench.plot import plots
-from bench.rounds import FULL, QUICK, BenchmarkFailed
-from bench.shown import RESULTS, show, until_told_to_end
+from bench.report import Report
+from bench.rounds import FULL, QUICK, Told
+from bench.shown import carry_out
 
 BENCHMARKS = {
     "append": append.run,
@@ -65,31 +61,11 @@ BENCHMARKS = {
 @click.option("--quick", is_flag=True, help="Fewer, shorter rounds: under a minute for all, and noisier.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def main(what: str, quick: bool, as_json: bool) -> None:
-    said = Console(stderr=True)
+    async def run(told: Told) -> tuple[Report, Mapping[str, str]]:
+        report = await BENCHMARKS[what](quick=quick, pace=QUICK if quick else FULL, told=told)
+        return report, plots(report)
 
-    def told(line: str) -> None:
-        if said.is_terminal:
-            said.print(line, highlight=False, soft_wrap=True)
-
-    try:
-        report = uvloop.run(until_told_to_end(BENCHMARKS[what](quick=quick, pace=QUICK if quick else FULL, told=told)))
-    except BenchmarkFailed as error:
-        click.echo(f"bench: {error}", err=True)
-        sys.exit(2)
-    except asyncio.CancelledError:
-        sys.exit(128 + signal.SIGTERM)
-    encoded = msgspec.json.format(msgspec.json.encode(report))
-    RESULTS.mkdir(exist_ok=True)
-    kept = RESULTS / f"{what}.json"
-    kept.write_bytes(encoded + b"\n")
-    for name, drawing in plots(report).items():
-        (RESULTS / f"{what}-{name}.svg").write_text(drawing)
-    if as_json:
-        click.echo(encoded)
-    else:
-        show(report)
-        said.print(f"kept in {kept.parent}", highlight=False)
-    sys.exit(0 if report.holds else 1)
+    carry_out("bench", what, run, as_json=as_json)
 
 
 if __name__ == "__main__":

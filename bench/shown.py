@@ -1,18 +1,22 @@
-"""How a run is ended when it is told to, and how its report is printed."""
+"""How a benchmark or a scenario is run, ended when it is told to, and how its report is printed and kept."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+import sys
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
+import click
 import msgspec
+import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
 from bench.report import Report
+from bench.rounds import BenchmarkFailed, Told
 
 Result = TypeVar("Result")
 
@@ -20,7 +24,39 @@ RESULTS = Path(__file__).parent / "results"
 """Where reports and drawings are kept."""
 
 
-async def until_told_to_end(benchmark: Awaitable[Result]) -> Result:
+Run = Callable[[Told], Awaitable[tuple[Report, Mapping[str, str]]]]
+"""Gives a report and its drawings, as SVG by their names."""
+
+
+def carry_out(verb: str, name: str, run: Run, *, as_json: bool) -> NoReturn:
+    """Run it, print its report, keep that and its drawings. Exit code 1: it does not hold; 2: there are no figures."""
+    said = Console(stderr=True)
+
+    def told(line: str) -> None:
+        if said.is_terminal:
+            said.print(line, highlight=False, soft_wrap=True)
+
+    try:
+        report, drawings = uvloop.run(_until_told_to_end(run(told)))
+    except BenchmarkFailed as error:
+        click.echo(f"{verb}: {error}", err=True)
+        sys.exit(2)
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
+    encoded = msgspec.json.format(msgspec.json.encode(report))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_bytes(encoded + b"\n")
+    for drawing, content in drawings.items():
+        (RESULTS / f"{name}-{drawing}.svg").write_text(content)
+    if as_json:
+        click.echo(encoded)
+    else:
+        show(report)
+        said.print(f"kept in {RESULTS}", highlight=False)
+    sys.exit(0 if report.holds else 1)
+
+
+async def _until_told_to_end(benchmark: Awaitable[Result]) -> Result:
     """On SIGTERM, too, brokers and databases are stopped and their folders removed: they can hold gigabytes."""
     task = asyncio.current_task()
     assert task is not None
