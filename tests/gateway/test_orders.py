@@ -370,7 +370,7 @@ def test_an_order_that_nobody_placed_is_unknown(staff: httpx.Client) -> None:
 def test_customers_place_see_and_cancel_their_own(
     customer: httpx.Client, customer_id: str, shop: Shop, sku: str
 ) -> None:
-    placed = customer.post("/v1/orders", json=order_of(sku, customer_id=customer_id))
+    placed = customer.post("/v1/orders", json=order_of(sku, customer_id=customer_id, **HELD))
     assert placed.status_code == 201
     path = placed.headers["Location"]
     # A moment later, without waiting for the read model: it is the customer's own, and there.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -429,8 +430,17 @@ async def test_where_nothing_is_kept_there_is_no_way_back(shop: Shop) -> None:
         with pytest.raises(NothingBefore, match=r"no build of .* before the live one is kept"):
             await roll_back(feed, tally, shop.files, Told())
     async with shop.feeding(newer) as feed:
+        await until(lambda: feed.opened.is_set() and not feed.outdated, "the newer version")
+
+        async def once_free() -> None:
+            """Whoever built the newer version lets go of it a moment after it went live."""
+            while True:
+                with suppress(RebuildUnderWay):
+                    await roll_back(feed, newer, shop.files, Told())
+                await asyncio.sleep(0.01)
+
         with pytest.raises(NothingBefore, match=r"tally.*@1\.1\.db, is of another version: start the code of that"):
-            await roll_back(feed, newer, shop.files, Told())
+            await asyncio.wait_for(once_free(), PATIENCE_S)
         assert (await shop.totals(newer))["a"] == 28
 
 
