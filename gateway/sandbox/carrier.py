@@ -112,7 +112,8 @@ async def show_ledger(request: Request[None, None, State]) -> Ledger:
             count(CASE WHEN NOT called_off AND status = 'refused' THEN 1 END),
             count(CASE WHEN called_off THEN 1 END)
         FROM (
-            SELECT status, order_id IN (SELECT order_id FROM operation WHERE kind = 'cancellation') AS called_off
+            SELECT status, status != 'refused' AND
+                order_id IN (SELECT order_id FROM operation WHERE kind = 'cancellation') AS called_off
             FROM operation WHERE kind = 'pickup'
         )
         """
