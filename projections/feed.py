@@ -110,7 +110,7 @@ class Feed:
     async def run(self) -> None:
         """Until cancelled."""
         for projection in self.projections.values():
-            await asyncio.to_thread(self._open, projection)
+            await whole(self._open, projection)
         self.opened.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look_at_head())
@@ -271,7 +271,8 @@ class Feed:
 
 
 async def whole(work: Callable[[Argument], Result], argument: Argument) -> Result:
-    """Run work in a thread and wait for its end, even when cancelled: a transaction is never left running."""
+    """Run work in a thread and wait for its end, even when cancelled: a transaction is never left running, and no file
+    is closed under a thread that still reads it, which ends the whole process."""
     running = asyncio.ensure_future(asyncio.to_thread(work, argument))
     try:
         return await asyncio.shield(running)

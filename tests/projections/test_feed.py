@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -236,6 +237,28 @@ async def test_a_feed_that_is_cancelled_in_the_middle_leaves_whole_transactions(
     async with asyncio.timeout(PATIENCE_S), shop.working(tally):
         await shop.reaches(tally, shop.written.last)
         assert set((await shop.totals(tally)).values()) == {5}
+
+
+async def test_a_worker_that_is_cancelled_while_it_opens_a_file_ends_after_its_thread(shop: Shop) -> None:
+    """To close a file while a thread reads it crashes the process."""
+    tally = shop.tally()
+    async with shop.working(tally):
+        await shop.reaches(tally, await shop.written.block(("a", [Added("a", 1)])))
+    live = shop.files.live(tally.name)
+    assert live is not None
+    worker = shop.worker(tally)
+    with closing(sqlite3.connect(live, isolation_level=None)) as holding:
+        holding.execute("BEGIN IMMEDIATE")  # Whoever opens it waits for this one's end.
+        running = asyncio.create_task(worker.run())
+        await asyncio.sleep(0.2)
+        running.cancel()
+        assert not (await asyncio.wait({running}, timeout=0.2))[0]
+        assert not worker.feeds[shop.stream].stores
+        holding.execute("COMMIT")
+        await asyncio.wait({running}, timeout=PATIENCE_S)
+    assert running.cancelled()
+    with pytest.raises(sqlite3.ProgrammingError):
+        _ = worker.feeds[shop.stream].stores[tally.name].position
 
 
 def _by_hand(path: object, sql: str) -> None:
