@@ -58,11 +58,11 @@ check: setup
     ruff check .
     mypy
     lint-imports
-    python -m gateway.schemas
+    python -m gateway.contracts.schemas
 
 # Add new messages and versions to the register, domains/schemas.json
 schemas: setup
-    python -m gateway.schemas --write
+    python -m gateway.contracts.schemas --write
 
 # Format and mend what can be mended by itself
 format: setup

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bus.log import Log
+from bus.logs.log import Log
 from domains.orders.order import orders
 from gateway import compose
 from projections.batches import Batch

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from bench.rounds import BenchmarkFailed
 from bench.server import Server
-from bus.lifetime import die_with_parent
-from bus.safety import EXCEPTIONS
-from gateway.work import Part
+from bus.servers.lifetime import die_with_parent
+from bus.servers.safety import EXCEPTIONS
+from gateway.runtime.work import Part
 
 STOP_TIMEOUT_S = 10.0
 

@@ -18,13 +18,13 @@ from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Round, Told
 from bench.server import embedded
 from bench.stored import commits_stored, expect
-from bus.engine import Engine
-from bus.log import Log
-from bus.overlay import OverlaidStates, OverlayLimits
-from bus.states import States
+from bus.engines.engine import Engine
+from bus.engines.overlay import OverlaidStates, OverlayLimits
+from bus.engines.states import States
+from bus.logs.log import Log
 from domains.orders.messages import ConfirmReservation, OrderCommand, OrderEvent
 from domains.orders.order import Order, orders
-from gateway.collector import calm_the_collector
+from gateway.runtime.collector import calm_the_collector
 from projections.aggregate_state import SqliteStateStore
 
 IN_FLIGHT = 1_024

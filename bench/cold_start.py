@@ -16,10 +16,10 @@ from bench.rounds import Pace, Round, Told
 from bench.server import embedded
 from bench.stored import expect
 from bus.commands import Envelope, Stored
-from bus.engine import Engine
-from bus.log import Log
+from bus.engines.engine import Engine
+from bus.logs.log import Log
 from domains.orders.order import orders
-from gateway.collector import calm_the_collector
+from gateway.runtime.collector import calm_the_collector
 
 BLOCKS = 400
 QUICK_BLOCKS = 40

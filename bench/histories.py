@@ -16,8 +16,8 @@ from nats.js.api import PubAck, StorageType, StreamConfig
 
 from bench.lives import lives
 from bench.stored import NotStored, expect
-from bus.blocks import GENESIS, hash_of, seal
-from bus.jetstream import JetStreamLog
+from bus.logs.blocks import GENESIS, hash_of, seal
+from bus.logs.jetstream import JetStreamLog
 
 COMMITS = 500
 """In a block of a busy shop."""

@@ -21,11 +21,11 @@ from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Round, Told, lasting, take_turns
 from bench.server import embedded
 from bench.stored import aggregates, expect
-from bus.engine import Engine
-from bus.log import Log
+from bus.engines.engine import Engine
+from bus.logs.log import Log
 from domains.inventory.messages import InventoryCommand, InventoryEvent
 from domains.inventory.stock import Stock, inventory, receipt_of
-from gateway.collector import calm_the_collector
+from gateway.runtime.collector import calm_the_collector
 
 IN_FLIGHT = 1_024
 WRITERS = 16

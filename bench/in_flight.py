@@ -31,7 +31,7 @@ from bench.in_process import placing_orders
 from bench.report import Report, Result, budget, line, point, rates, ratio
 from bench.rounds import Pace, Round, Told, lasting, take_turns
 from bench.server import embedded
-from gateway.collector import calm_the_collector
+from gateway.runtime.collector import calm_the_collector
 
 IN_FLIGHT = (1, 16, 64, 256, 1_024, 4_096)
 QUICK_IN_FLIGHT = (1, 16, 64, 1_024)

@@ -9,9 +9,9 @@ from bench.closed_loop import closed_loop, up_to
 from bench.load import new_tag, sent_order
 from bench.rounds import Round
 from bench.stored import aggregates_stored, expect
-from bus.engine import Engine
-from bus.log import Log
-from bus.states import States
+from bus.engines.engine import Engine
+from bus.engines.states import States
+from bus.logs.log import Log
 from domains.orders.order import Order, orders
 
 

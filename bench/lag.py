@@ -26,11 +26,11 @@ from bench.stored import aggregates_stored, expect
 from bench.sustained import until_announced
 from bus.announcements import Standings
 from bus.commands import Stored
-from bus.engine import Engine
-from bus.log import Log
+from bus.engines.engine import Engine
+from bus.logs.log import Log
 from domains.orders.messages import OrderCommand, OrderEvent
 from domains.orders.order import Order, orders
-from gateway.collector import calm_the_collector
+from gateway.runtime.collector import calm_the_collector
 from gateway.settings import Settings, home
 from projections.order_summary import SUMMARY, order_summary
 from projections.reader import Reader

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bench.load import ACTOR
-from bus.blocks import Commit
 from bus.commands import encode
+from bus.logs.blocks import Commit
 from domains.orders.messages import (
     OrderCancelled,
     OrderDelivered,

@@ -11,8 +11,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Raw, Struct
 
-from bus.blocks import Commit
 from bus.commands import Envelope, digest_of, encode
+from bus.logs.blocks import Commit
 from domains.inventory.messages import ReceiveStock
 from domains.orders.messages import OrderLine, PlaceOrder
 from domains.orders.order import orders

@@ -16,11 +16,11 @@ from bench.placed_orders import placed, project
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import OPERATIONS_MAX, Pace, Told, lasting, take_turns
 from bench.server import Server, embedded, rss_bytes
-from bus.log import Log
-from bus.overlay import OverlaidStates, OverlayLimits
+from bus.engines.overlay import OverlaidStates, OverlayLimits
+from bus.logs.log import Log
 from domains.orders.messages import OrderCommand, OrderEvent
 from domains.orders.order import Order, orders
-from gateway.collector import calm_the_collector
+from gateway.runtime.collector import calm_the_collector
 from projections.aggregate_state import SqliteStateStore
 
 IN_FLIGHT = 1_024

@@ -33,13 +33,13 @@ from bench.server import ALWAYS
 from bench.static_route import PATH, static_server
 from bench.stored import aggregates, expect
 from bus.announcements import Standings
-from bus.connection import close, connect
-from bus.jetstream import JetStreamLog
+from bus.logs.jetstream import JetStreamLog
+from bus.servers.connection import close, connect
 from domains.inventory.stock import receipt_of
 from gateway import compose
+from gateway.http.tokens import Tokens
+from gateway.runtime.up import started
 from gateway.settings import Settings, home, jwt_secret
-from gateway.tokens import Tokens
-from gateway.up import started
 
 STATIC = "http_static"
 CONNECTIONS = (32, 256)

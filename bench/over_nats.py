@@ -28,7 +28,7 @@ from bus.announcements import Standings
 from bus.commands import Answer, Stored
 from domains.orders.order import orders
 from gateway import compose
-from gateway.collector import calm_the_collector
+from gateway.runtime.collector import calm_the_collector
 from gateway.settings import Settings, home
 from projections.aggregate_state import aggregate_state
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bench.report import Report, merged
 from bench.rounds import BenchmarkFailed, Told
-from bus.lifetime import die_with_parent
+from bus.servers.lifetime import die_with_parent
 
 
 class PartFailed(BenchmarkFailed):

@@ -8,8 +8,8 @@ from bench.baselines.bare_blocks import Writer
 from bench.load import commit_of, envelope, place_order
 from bench.server import Server
 from bench.stored import expect
-from bus.blocks import Chain, block_decoder
-from bus.log import Log
+from bus.logs.blocks import Chain, block_decoder
+from bus.logs.log import Log
 from domains.orders.order import orders
 from projections.aggregate_state import aggregate_state
 from projections.batches import Batch, ReadBlock

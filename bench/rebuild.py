@@ -38,7 +38,7 @@ from bench.report import Bars, Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Round, Told, Way, take_turns
 from bench.server import Server, filled, rss_bytes
 from bench.stored import expect
-from bus.jetstream import JetStreamLog
+from bus.logs.jetstream import JetStreamLog
 from projections.order_summary import order_summary
 from projections.projection import Projection
 

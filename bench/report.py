@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from bench.rounds import Round
-from bus.broker import binary
+from bus.servers.broker import binary
 
 
 class Environment(Struct, frozen=True):

@@ -17,10 +17,10 @@ from uuid import uuid4
 from nats.aio.client import Client
 
 from bench.report import Environment, environment
-from bus.broker import BrokerSettings, EmbeddedBroker, free_port
-from bus.cluster import LocalCluster
-from bus.connection import close, connect
-from bus.jetstream import JetStreamLog
+from bus.logs.jetstream import JetStreamLog
+from bus.servers.broker import BrokerSettings, EmbeddedBroker, free_port
+from bus.servers.cluster import LocalCluster
+from bus.servers.connection import close, connect
 
 ALWAYS = "always"
 LAZY = "2m"

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import httpx
 
 from bench.histories import in_blocks
-from bus.connection import close, connect
+from bus.servers.connection import close, connect
 from domains.orders.order import orders
 from gateway import compose
+from gateway.http.tokens import Tokens
+from gateway.runtime.up import broker_alone, started
 from gateway.settings import Settings, jwt_secret
-from gateway.tokens import Tokens
-from gateway.up import broker_alone, started
 
 TIMEOUT_S = 30.0
 READY_TIMEOUT_S = 300.0

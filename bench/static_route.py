@@ -19,9 +19,9 @@ from litestar import Litestar, MediaType, Response, get, post
 from msgspec import Struct
 
 from bench.children import child
-from bus.broker import free_port
-from bus.lifetime import die_with_parent
-from gateway.serve import serve
+from bus.servers.broker import free_port
+from bus.servers.lifetime import die_with_parent
+from gateway.runtime.serve import serve
 from gateway.settings import Settings
 
 PATH = "/static"

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from bench.rounds import BenchmarkFailed
-from bus.log import Log
+from bus.logs.log import Log
 
 
 class NotStored(BenchmarkFailed):

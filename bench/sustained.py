@@ -26,13 +26,13 @@ from bench.server import embedded, rss_bytes
 from bench.stored import commits_stored, expect
 from bus.announcements import Standings
 from bus.commands import Answer, Unavailable
-from bus.engine import Engine
-from bus.log import Log
-from bus.overlay import OverlaidStates
-from bus.states import States
+from bus.engines.engine import Engine
+from bus.engines.overlay import OverlaidStates
+from bus.engines.states import States
+from bus.logs.log import Log
 from domains.orders.order import Order, orders
 from gateway import compose
-from gateway.collector import calm_the_collector
+from gateway.runtime.collector import calm_the_collector
 from gateway.settings import Settings, home
 from projections.aggregate_state import SqliteStateStore
 

@@ -15,7 +15,7 @@ from bench.in_process import placing_orders
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Told, lasting, take_turns
 from bench.server import ALWAYS, LAZY, clustered, embedded
-from gateway.collector import calm_the_collector
+from gateway.runtime.collector import calm_the_collector
 
 IN_FLIGHT = 1_024
 

@@ -11,8 +11,8 @@ import msgspec
 from msgspec.structs import asdict
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bus.blocks import GENESIS, Commit, decoder_of, hash_of, seal
 from bus.commands import Envelope, decode_frame, digest_of, encode
+from bus.logs.blocks import GENESIS, Commit, decoder_of, hash_of, seal
 from domains.orders.messages import OrderLine, OrderPlaced, PlaceOrder
 from domains.orders.order import orders
 from domains.orders.upcasters import OrderPlacedV1

@@ -12,15 +12,15 @@ from typing import Any, Union
 import msgspec
 
 from bus.announcements import QUESTION, Standing
-from bus.blocks import Block
-from bus.command_queue import OUTCOMES, QUEUE, Outcome, Queued, outcome_subject, parked_subject, queue_subject
-from bus.command_queue_worker import ParkedCommand
 from bus.commands import Answer, Envelope, command_subject
 from bus.control import Reply, control_subject
-from bus.leases import BUCKET, Holder
+from bus.logs.blocks import Block
+from bus.logs.streams import Epoch
+from bus.outboxes.state_stored import Kept, state_subject
+from bus.owners.leases import BUCKET, Holder
 from bus.presence import Worker
-from bus.state_stored import Kept, state_subject
-from bus.streams import Epoch
+from bus.queues.command_queue import OUTCOMES, QUEUE, Outcome, Queued, outcome_subject, parked_subject, queue_subject
+from bus.queues.command_queue_worker import ParkedCommand
 from domains.kernel import Domain, StateStored
 
 VERSION = "3.0.0"

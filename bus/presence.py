@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from bus.commands import command_subject
-from bus.lifetime import mark_of
+from bus.servers.lifetime import mark_of
 
 REPEAT_S = 0.5
 SILENT_S = 1.5

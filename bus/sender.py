@@ -30,7 +30,7 @@ from bus.commands import (
     encode,
     partition_of,
 )
-from bus.deciding import malformed
+from bus.engines.deciding import malformed
 
 QUEUE_MAX = 50_000
 FRAME_COMMANDS_MAX = 128

@@ -21,23 +21,24 @@ from prometheus_client import Counter, Histogram
 
 from bus.announcements import Standings
 from bus.calls.over_nats import NatsTransport
-from bus.command_queue import CommandQueue, ensure_queue
-from bus.connection import close, connect
-from bus.lifetime import die_with_parent
 from bus.presence import Announcing, Present, this_process
-from gateway import compose, docs
-from gateway.answers import HEADERS
-from gateway.bodies import BODY_BYTES_MAX
-from gateway.direct import Direct
-from gateway.gate import Gate
-from gateway.limits import Limits, buckets_of, unknown_routes
-from gateway.logs import log_to_stderr
-from gateway.openapi import kinds_of
-from gateway.problems import handle
-from gateway.running import nats_url
-from gateway.security import Authentication
+from bus.queues.command_queue import CommandQueue, ensure_queue
+from bus.servers.connection import close, connect
+from bus.servers.lifetime import die_with_parent
+from gateway import compose
+from gateway.contracts import docs
+from gateway.contracts.openapi import kinds_of
+from gateway.http.answers import HEADERS
+from gateway.http.bodies import BODY_BYTES_MAX
+from gateway.http.direct import Direct
+from gateway.http.gate import Gate
+from gateway.http.limits import Limits, buckets_of, unknown_routes
+from gateway.http.problems import handle
+from gateway.http.security import Authentication
+from gateway.http.tokens import Tokens
+from gateway.runtime.logs import log_to_stderr
+from gateway.runtime.running import nats_url
 from gateway.settings import Settings, SettingsError, from_environment, home, jwt_secret, webhook_secret
-from gateway.tokens import Tokens
 from projections.reader import Reader
 
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bus.blocks import BlockDecoder, decoder_of
 from bus.calls.mesh import Mesh
 from bus.calls.policy import BreakerPolicy, CallPolicy
 from bus.commands import command_subject
-from bus.connection import Client
-from bus.jetstream import JetStreamLog
+from bus.logs.blocks import BlockDecoder, decoder_of
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.witness import recall
 from bus.presence import Present
-from bus.processes import Asleep, Timing, Wake
+from bus.reactors.processes import Asleep, Timing, Wake
 from bus.sender import Sender
-from bus.witness import recall
+from bus.servers.connection import Client
 from domains.billing.invoice import billing
 from domains.billing.policy import billing_policy
 from domains.catalogue.product import catalogue

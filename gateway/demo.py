@@ -19,11 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bus.announcements import RebuildProgress
-from gateway.running import Running
+from gateway.http.tokens import Tokens
+from gateway.runtime.running import Running
+from gateway.runtime.up import started
 from gateway.sandbox.mailbox import letters
 from gateway.settings import Settings, jwt_secret
-from gateway.tokens import Tokens
-from gateway.up import started
 
 PRODUCTS = 50
 SCARCE_UNITS = 5

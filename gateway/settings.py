@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from bus.safety import EXCEPTIONS
+from bus.servers.safety import EXCEPTIONS
 
 MARKER = "tallystream.json"
 """Lies in every data folder of ours, so that nobody else's is ever written into."""
@@ -56,7 +56,7 @@ class Settings(Struct, frozen=True):
     carrier_url: str = ""
     nats_system_url: str = ""
     unsafe: frozenset[str] = frozenset()
-    """What the start-up check of the broker lets pass, see `bus/safety.py`."""
+    """What the start-up check of the broker lets pass, see `bus/servers/safety.py`."""
     partitions: dict[str, int] = {}
     """Of the logs that are yet to be made, by domain; 1 where it is not named."""
     workers: int = 1
@@ -79,7 +79,7 @@ class Settings(Struct, frozen=True):
 
     @property
     def witness(self) -> Path:
-        """Where the command worker remembers what was acknowledged, see `bus/witness.py`."""
+        """Where the command worker remembers what was acknowledged, see `bus/logs/witness.py`."""
         return self.data_dir / "witness"
 
     @property

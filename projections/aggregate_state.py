@@ -21,9 +21,9 @@ from typing import Any, Generic, TypeVar, Union
 
 import msgspec
 
-from bus.log import LogDamaged
-from bus.overlay import Stored
-from bus.states import Known, Opened, StoreUnreachable
+from bus.engines.overlay import Stored
+from bus.engines.states import Known, Opened, StoreUnreachable
+from bus.logs.log import LogDamaged
 from domains.kernel import Domain
 from projections.commit_index import PLACES, commit_index, json_array
 from projections.files import ReadModelFiles

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 
-from bus.blocks import Block, Commit
-from bus.log import Record
+from bus.logs.blocks import Block, Commit
+from bus.logs.log import Record
 from projections.grouping import Group
 from projections.projection import Projection, Recorded, recorded_of
 

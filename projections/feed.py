@@ -16,8 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from bus.announcements import Announcer, RebuildProgress, Standing
-from bus.blocks import BlockDecoder, Chain, hash_of
-from bus.log import Log, LogDamaged, LogUnreachable
+from bus.logs.blocks import BlockDecoder, Chain, hash_of
+from bus.logs.log import Log, LogDamaged, LogUnreachable
 from projections.batches import Batch, ReadBlock
 from projections.files import ReadModelFiles
 from projections.lag import Head, Lag

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bus.blocks import Commit
-from bus.brief import BriefCommit
+from bus.logs.blocks import Commit
+from bus.logs.brief import BriefCommit
 from projections.projection import Fact, Handler, Projection, Recorded, Statement, Value, in_utc, timestamp
 
 AnyCommit = Commit[object] | BriefCommit[object]

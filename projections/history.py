@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from bus.log import Log, LogDamaged
+from bus.logs.log import Log, LogDamaged
 from projections.commit_index import Place, places_of_aggregate, places_of_command, places_of_correlation
 from projections.feed import Decoder
 from projections.projection import Projection, Recorded, Value, recorded_of

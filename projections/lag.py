@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from bus.log import EPOCH_SEQUENCE
+from bus.logs.log import EPOCH_SEQUENCE
 
 Clock = Callable[[], float]
 

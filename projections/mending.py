@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from bus.control import Reply
-from bus.log import LogDamaged, LogUnreachable
+from bus.logs.log import LogDamaged, LogUnreachable
 from projections.feed import Feed, whole
 from projections.parking import Queue, ReadModelHalts, Redriven, Waiting
 from projections.projection import Recorded, recorded_of

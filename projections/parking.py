@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from bus.log import LogDamaged
+from bus.logs.log import LogDamaged
 from projections.projection import Projection, Recorded
 
 PARKED_MAX = 10_000

@@ -11,9 +11,9 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-from bus.blocks import Block, Chain
-from bus.brief import BriefBlock, BriefDecoder
-from bus.log import Log, Record
+from bus.logs.blocks import Block, Chain
+from bus.logs.brief import BriefBlock, BriefDecoder
+from bus.logs.log import Log, Record
 from projections.batches import Batch, FoldedBatch, ReadBlock
 from projections.feed import Decoder, continues
 from projections.grouping import Folding, fields_of

@@ -12,7 +12,7 @@ from functools import lru_cache
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bus.blocks import Commit
+from bus.logs.blocks import Commit
 
 Value = str | int | None
 Row = Mapping[str, object]

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from bus.log import Log, LogDamaged
+from bus.logs.log import Log, LogDamaged
 from projections.feed import continues
 from projections.files import PART, WHOLE, ReadModelFiles, remove, sync
 from projections.projection import Projection

@@ -12,7 +12,7 @@ import msgspec
 
 from bus.announcements import Announcer, RebuildProgress
 from bus.control import Reply
-from bus.log import Log
+from bus.logs.log import Log
 from projections.feed import Decoder, Feed
 from projections.files import ReadModelFiles, RebuildUnderWay
 from projections.projection import Projection

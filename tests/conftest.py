@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 from nats.aio.client import Client
 
-from bus.broker import BrokerSettings, EmbeddedBroker, free_port
-from bus.cluster import LocalCluster
-from bus.connection import close, connect
+from bus.servers.broker import BrokerSettings, EmbeddedBroker, free_port
+from bus.servers.cluster import LocalCluster
+from bus.servers.connection import close, connect
 
 
 @pytest.fixture(scope="session")

@@ -20,14 +20,14 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from bus.blocks import Block, Commit
 from bus.commands import Answer
-from bus.connection import close, connect
-from bus.jetstream import JetStreamLog
+from bus.logs.blocks import Block, Commit
+from bus.logs.jetstream import JetStreamLog
+from bus.servers.connection import close, connect
 from gateway import compose
-from gateway.running import Running
+from gateway.http.tokens import Role, Tokens
+from gateway.runtime.running import Running
 from gateway.settings import Settings, jwt_secret
-from gateway.tokens import Role, Tokens
 
 PATIENCE_S = 60.0
 """After this long what a test waits for will not come."""

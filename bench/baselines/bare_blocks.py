@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from bench.load import new_tag, order_commit
 from bench.rounds import Round
 from bench.stored import aggregates_stored, expect
-from bus.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, BLOCK_HEAD_BYTES, GENESIS, hash_of, seal
-from bus.jetstream import JetStreamLog
-from bus.log import Appended
+from bus.logs.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, BLOCK_HEAD_BYTES, GENESIS, hash_of, seal
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import Appended
 
 
 class Writer:

@@ -27,7 +27,7 @@ from eventsourcing.sqlite import SQLiteDatastore, SQLiteTrackingRecorder
 from bench.lives import lives
 from bench.rounds import Round
 from bench.stored import expect
-from bus.blocks import Commit
+from bus.logs.blocks import Commit
 from domains.orders.messages import OrderEvent, OrderPlaced
 from projections.files import remove
 from projections.order_summary import order_summary

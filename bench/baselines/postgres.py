@@ -25,7 +25,7 @@ from typing import NamedTuple
 from bench.load import order_commit
 from bench.rounds import Round
 from bench.stored import expect
-from bus.lifetime import die_with_parent
+from bus.servers.lifetime import die_with_parent
 
 USER = "bench"
 DATABASE = "postgres"

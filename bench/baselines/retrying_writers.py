@@ -16,7 +16,7 @@ from bench.load import new_tag, receive_stock
 from bench.rounds import Round
 from bench.server import Server
 from bench.stored import expect
-from bus.streams import WRONG_LAST_SEQUENCE
+from bus.logs.streams import WRONG_LAST_SEQUENCE
 
 SUBJECT = "retrying.sku-1"
 ATTEMPTS_MAX = 10_000

@@ -14,8 +14,8 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 
-from bus.lifetime import die_with_parent
-from gateway.serve import serve
+from bus.servers.lifetime import die_with_parent
+from gateway.runtime.serve import serve
 from gateway.settings import Settings
 
 BEHAVIOUR = "/behaviour"

@@ -22,8 +22,8 @@ from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from msgspec import Struct
 
-from bus.lifetime import die_with_parent
-from gateway.serve import serve
+from bus.servers.lifetime import die_with_parent
+from gateway.runtime.serve import serve
 from gateway.settings import Settings
 
 THREADS = 40

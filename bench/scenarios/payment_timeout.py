@@ -38,9 +38,9 @@ from bench.scenarios.offered import OUTSTANDING_MAX, Kind, Seen, between, offer,
 from bench.scenarios.served import served
 from bench.scenarios.timelines import Timeline, draw_timelines, timeline
 from bench.server import ALWAYS
+from gateway.http.tokens import Tokens
+from gateway.runtime.up import started
 from gateway.settings import Settings, jwt_secret
-from gateway.tokens import Tokens
-from gateway.up import started
 
 NAIVE, FIXED = "naive", "fixed"
 ORDERS, UNRELATED = "orders", "unrelated"

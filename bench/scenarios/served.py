@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.children import child
 from bench.static_route import listens
-from bus.broker import free_port
+from bus.servers.broker import free_port
 
 READY_TIMEOUT_S = 20.0
 

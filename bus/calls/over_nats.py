@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from bus.calls.call import GRACE_S, REAL_TIME, Call, NoAnswer, Reply, Time, Unreachable
 from bus.calls.deadline import HEADER, header_of
-from bus.connection import still_wanted
+from bus.servers.connection import still_wanted
 
 
 class NatsTransport:

@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from gateway import demo as demonstration
-from gateway.logs import log_to_stderr
+from gateway.runtime.logs import log_to_stderr
 from gateway.settings import from_environment
 
 

@@ -11,16 +11,16 @@ import click
 import msgspec
 from rich.table import Table
 
-from bus.blocks import BlockDecoder, Chain
-from bus.connection import close, connect
-from bus.jetstream import JetStreamLog
-from bus.log import LogDamaged
+from bus.logs.blocks import BlockDecoder, Chain
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import LogDamaged
+from bus.servers.connection import close, connect
 from gateway import compose
 from gateway.cli.tables import show
-from gateway.recorded import RecordingUnreadable, opened, record
-from gateway.replay import Found, ReplayFailed, differences, replay
+from gateway.history.recorded import RecordingUnreadable, opened, record
+from gateway.history.replay import Found, ReplayFailed, differences, replay
+from gateway.runtime.up import broker_alone
 from gateway.settings import Settings, from_environment
-from gateway.up import broker_alone
 from projections.books import discrepancies
 from projections.feed import continues, remembered_position
 from projections.files import ReadModelFiles

@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bus.announcements import Standings
-from bus.connection import close, connect
+from bus.servers.connection import close, connect
 from gateway import compose
 from gateway.importing.folder import ImportResult, import_records
 from gateway.importing.olist import FolderUnusable, Records, read_folder
 from gateway.importing.report import as_json, render
 from gateway.importing.run import ImportFailed, OnProgress
+from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment, home
-from gateway.up import system
 from projections.reader import Reader
 
 EXIT_DIFFERS = 1

@@ -10,7 +10,7 @@ import msgspec
 from rich.table import Table
 
 from gateway.cli.tables import show as show_table
-from gateway.logs import log_to_stderr
+from gateway.runtime.logs import log_to_stderr
 from gateway.sandbox import mailbox
 from gateway.settings import from_environment
 

@@ -8,15 +8,15 @@ from importlib import import_module
 
 import click
 
-from bus.broker import BrokerFailed, BrokerMissing
 from bus.calls.mesh import MeshInvalid
-from bus.connection import BrokerUnreachable
-from bus.log import LogDamaged
-from bus.safety import BrokerUnsafe
-from bus.streams import StreamMisconfigured
-from gateway.running import CannotStart, WorkerFailed
+from bus.logs.log import LogDamaged
+from bus.logs.streams import StreamMisconfigured
+from bus.servers.broker import BrokerFailed, BrokerMissing
+from bus.servers.connection import BrokerUnreachable
+from bus.servers.safety import BrokerUnsafe
+from gateway.runtime.running import CannotStart, WorkerFailed
+from gateway.runtime.supervisor import ChildFailed
 from gateway.settings import SettingsError
-from gateway.supervisor import ChildFailed
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

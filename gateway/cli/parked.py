@@ -12,12 +12,12 @@ import click
 import msgspec
 from rich.table import Table
 
-from bus.connection import Client, close, connect
-from gateway import parked as mend
+from bus.servers.connection import Client, close, connect
 from gateway.cli.tables import show
-from gateway.parked import NotMended
+from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment
-from gateway.up import system
+from gateway.views import parked as mend
+from gateway.views.parked import NotMended
 from projections.mending import Parked, ParkedKeys
 from projections.parking import Redriven
 

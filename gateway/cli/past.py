@@ -13,15 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from bus.announcements import Standings
-from bus.connection import close, connect
-from bus.log import EPOCH_SEQUENCE
+from bus.logs.log import EPOCH_SEQUENCE
+from bus.servers.connection import close, connect
 from gateway import compose
 from gateway.cli.tables import show
-from gateway.orders import moment_of, up_to
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 from gateway.routes.order_changes import TimelineCommit, timeline_commit
+from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment, home
-from gateway.up import system
+from gateway.views.orders import moment_of, up_to
 from projections.commit_index import commit_index
 from projections.history import History
 from projections.reader import Reader

@@ -15,13 +15,13 @@ from msgspec import Struct
 from rich.table import Table
 
 from bus.commands import Answer, Refused, Stored
-from bus.connection import close, connect
+from bus.servers.connection import close, connect
 from domains.processes.messages import Compensate, Intervention, RetryStep, SkipStep
 from gateway import compose
 from gateway.cli.tables import show
-from gateway.processes import Process, ProcessStatus, processes_of
+from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment
-from gateway.up import system
+from gateway.views.processes import Process, ProcessStatus, processes_of
 from projections.reader import Reader, ReadModelMissing
 
 

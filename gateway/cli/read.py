@@ -13,15 +13,15 @@ import msgspec
 from rich.table import Table
 
 from bus.announcements import Standing, Standings
-from bus.connection import Client, close, connect
-from bus.jetstream import JetStreamLog
+from bus.logs.jetstream import JetStreamLog
+from bus.servers.connection import Client, close, connect
 from domains.kernel import ID_PATTERN
 from gateway import compose
 from gateway.cli.tables import show
-from gateway.events import shown
+from gateway.http.tokens import RANKS, Role, Tokens
+from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment, home, jwt_secret
-from gateway.tokens import RANKS, Role, Tokens
-from gateway.up import system
+from gateway.views.events import shown
 
 HEARD_WITHIN_S = 3.0
 

@@ -14,8 +14,8 @@ from bus.announcements import RebuildProgress, Standings
 from bus.control import ask
 from gateway import compose
 from gateway.cli.read import connected
+from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment, home
-from gateway.up import system
 from projections.worker import ALL, REBUILD, ROLL_BACK
 
 SILENT_S = 30.0

@@ -8,10 +8,10 @@ import click
 
 from gateway import compose
 from gateway.cli.unsafe import settings_with_flags
-from gateway.logs import log_to_stderr
-from gateway.running import check_broker
-from gateway.serve import CARRIER, PROVIDER
-from gateway.serve import serve as serve_http
+from gateway.runtime.logs import log_to_stderr
+from gateway.runtime.running import check_broker
+from gateway.runtime.serve import CARRIER, PROVIDER
+from gateway.runtime.serve import serve as serve_http
 from gateway.settings import Settings, from_environment
 
 

@@ -8,13 +8,13 @@ import click
 import msgspec
 from rich.table import Table
 
-from bus.connection import close, connect
 from bus.presence import REPEAT_S, Present
+from bus.servers.connection import close, connect
 from gateway import compose
 from gateway.cli.tables import show
-from gateway.services import Services, services_of
+from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment
-from gateway.up import system
+from gateway.views.services import Services, services_of
 
 LISTEN_S = 1.5 * REPEAT_S
 

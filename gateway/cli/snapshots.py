@@ -13,8 +13,8 @@ from rich.table import Table
 from gateway import compose
 from gateway.cli.read import connected
 from gateway.cli.tables import show
+from gateway.runtime.up import broker_alone
 from gateway.settings import Settings, claim, from_environment
-from gateway.up import broker_alone
 from projections import snapshot as snapshots
 from projections.files import ReadModelFiles, RebuildUnderWay
 from projections.projection import Projection

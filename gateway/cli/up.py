@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from gateway.cli.unsafe import settings_with_flags
-from gateway.logs import log_to_stderr
+from gateway.http.tokens import Tokens
+from gateway.runtime.logs import log_to_stderr
+from gateway.runtime.up import started
 from gateway.settings import Settings, jwt_secret
-from gateway.tokens import Tokens
-from gateway.up import started
 
 
 @click.command()

@@ -7,10 +7,10 @@ import uvloop
 
 from gateway import compose
 from gateway.cli.unsafe import settings_with_flags
-from gateway.logs import log_to_stderr
+from gateway.runtime.logs import log_to_stderr
+from gateway.runtime.work import PARTS, Part, parts_of
+from gateway.runtime.work import work as run_worker
 from gateway.settings import Settings
-from gateway.work import PARTS, Part, parts_of
-from gateway.work import work as run_worker
 
 
 @click.command()

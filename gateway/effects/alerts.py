@@ -17,8 +17,8 @@ from email.utils import format_datetime
 import msgspec
 from msgspec import Struct
 
-from bus.reactor import Again, Occurrence, Reaction
-from bus.work_queue import Do, Job, QueueUnavailable, WorkQueue
+from bus.queues.work_queue import Do, Job, QueueUnavailable, WorkQueue
+from bus.reactors.reactor import Again, Occurrence, Reaction
 from domains.inventory.messages import StockRanLow
 from gateway.effects.effects import Effects, Jobs, Means
 from gateway.effects.mail import STALE_S, Mailer, Undeliverable, addressed, domain_of

@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from bus.calls.mesh import Mesh
-from bus.connection import Client
-from bus.reactor import Reaction
+from bus.queues.work_queue import Do
+from bus.reactors.reactor import Reaction
 from bus.sender import Sender
-from bus.work_queue import Do
+from bus.servers.connection import Client
 from gateway.settings import Settings
 
 

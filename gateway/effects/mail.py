@@ -27,10 +27,10 @@ from bus.calls.call import CallFailed
 from bus.calls.over_nats import NatsTransport
 from bus.calls.path import CallPath
 from bus.commands import Refused
-from bus.processes import settled
-from bus.reactor import Again, Occurrence, Reaction
+from bus.outboxes.state_stored import Unanswered, ask
+from bus.reactors.processes import settled
+from bus.reactors.reactor import Again, Occurrence, Reaction
 from bus.sender import Sender
-from bus.state_stored import Unanswered, ask
 from domains.customers.customer import Customer, Erased, Registered, Unregistered, customers
 from domains.notifications.messages import AttemptNotice, GiveUpNotice, NoticeRequested, RecordNoticeSent
 from gateway.effects.effects import Effects, Means

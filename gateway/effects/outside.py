@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from bus.calls.call import AnswerTooLarge, CallFailed, http_call
 from bus.calls.path import CallPath
-from bus.processes import settled
-from bus.reactor import Again, Occurrence
+from bus.reactors.processes import settled
+from bus.reactors.reactor import Again, Occurrence
 from bus.sender import Sender
 
 NOWHERE = "http://127.0.0.1:9"

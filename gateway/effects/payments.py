@@ -16,14 +16,14 @@ from msgspec import Struct
 
 from bus.calls.over_http import balanced
 from bus.calls.path import CallPath
-from bus.connection import servers_of
-from bus.reactor import Again, Occurrence, Reaction
+from bus.queues.work_queue import Do, Job, QueueUnavailable, WorkQueue
+from bus.reactors.reactor import Again, Occurrence, Reaction
 from bus.sender import Sender
-from bus.work_queue import Do, Job, QueueUnavailable, WorkQueue
+from bus.servers.connection import servers_of
 from domains.payments.messages import PaymentRequested, RefundRequested
 from gateway.effects.effects import Effects, Jobs, Means
 from gateway.effects.outside import NOWHERE, Cause, Outside, cause_of
-from gateway.provider import CHARGE, REFUND, Operation, Undecided, meaning
+from gateway.effects.provider import CHARGE, REFUND, Operation, Undecided, meaning
 
 ASK_AGAIN_S = 5.0
 """After this long without a webhook the provider is asked what became of it."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from bus.calls.over_http import HttpTransport, client
 from bus.calls.path import CallPath
-from bus.reactor import Occurrence, Reaction
+from bus.reactors.reactor import Occurrence, Reaction
 from bus.sender import Sender
 from domains.shipping.messages import (
     ConfirmCancellation,

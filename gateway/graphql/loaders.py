@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 from strawberry.dataloader import DataLoader
 
-from gateway.tokens import Principal
+from gateway.http.tokens import Principal
 from projections.order_detail import LINES_OF_ORDERS, ORDERS_OF_IDS, OrderLineRow, OrderRow
 from projections.payments import PAYMENTS_OF_ORDERS, PaymentRow
 from projections.products import PRODUCTS_OF_SKUS, ProductRow

@@ -13,7 +13,7 @@ from strawberry.types import ExecutionContext, Info
 from domains.customers.customer import Erased, Registered, Unregistered
 from gateway.graphql.loaders import Loaders
 from gateway.graphql.weighing import FIRST_MAX, Bounded
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 from projections.order_detail import OrderLineRow, OrderRow
 from projections.order_summary import summaries_of
 from projections.payments import PaymentRow

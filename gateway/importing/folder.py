@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from bus.announcements import Standings
-from bus.log import Log
+from bus.logs.log import Log
 from bus.sender import Sender
 from gateway.compose import intake
 from gateway.importing.differences import Reconciliation

@@ -7,11 +7,11 @@ from typing import Annotated
 from litestar import Response, get
 from litestar.params import Parameter
 
-from gateway.answers import CommandStatus
-from gateway.gate import AnyRequest, gate_of
-from gateway.openapi import VIEW
-from gateway.outcomes import opened
-from gateway.problems import Problem
+from gateway.contracts.openapi import VIEW
+from gateway.http.answers import CommandStatus
+from gateway.http.gate import AnyRequest, gate_of
+from gateway.http.outcomes import opened
+from gateway.http.problems import Problem
 
 SealedId = Annotated[str, Parameter(max_length=512, description="From the `Location` of a 202.")]
 

@@ -15,11 +15,11 @@ from msgspec import Struct
 from domains.customers.customer import Erased, Registered, Unregistered
 from domains.customers.messages import Address, Email, EraseCustomer, Phone, SaveCustomer
 from domains.kernel import Name
-from gateway.bodies import JsonBody
-from gateway.gate import AnyRequest, PathId, gate_of, is_known
-from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
-from gateway.problems import Problem
-from gateway.security import requires
+from gateway.http.bodies import JsonBody
+from gateway.http.gate import AnyRequest, PathId, gate_of, is_known
+from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
+from gateway.http.problems import Problem
+from gateway.http.security import requires
 from projections.customers import CUSTOMERS, CUSTOMERS_OF_STATUS, CustomerStatus, customer_status
 
 SERVICE = "customers"

@@ -12,12 +12,12 @@ from msgspec import Meta, Struct, field
 from strawberry.schema.exceptions import CannotGetOperationTypeError
 from strawberry.types.execution import PreExecutionError
 
-from gateway.bodies import JsonBody
-from gateway.gate import AnyRequest, gate_of
+from gateway.contracts.openapi import REQUEST
 from gateway.graphql.loaders import Loaders
 from gateway.graphql.schema import SCHEMA
-from gateway.openapi import REQUEST
-from gateway.problems import Problem
+from gateway.http.bodies import JsonBody
+from gateway.http.gate import AnyRequest, gate_of
+from gateway.http.problems import Problem
 from gateway.routes.customers import SERVICE
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary

@@ -11,11 +11,11 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from bus import command_queue_worker
 from bus.control import ask
-from bus.processes import PING
-from gateway.gate import AnyRequest, gate_of
-from gateway.problems import Problem
+from bus.queues import command_queue_worker
+from bus.reactors.processes import PING
+from gateway.http.gate import AnyRequest, gate_of
+from gateway.http.problems import Problem
 from gateway.routes.projections import SILENT_MAX_S
 
 _position = Gauge(

@@ -8,8 +8,8 @@ import msgspec
 from litestar import Response, get
 from msgspec import Struct
 
-from gateway.gate import AnyRequest, PathId, gate_of, is_known
-from gateway.problems import Problem
+from gateway.http.gate import AnyRequest, PathId, gate_of, is_known
+from gateway.http.problems import Problem
 from projections.invoices import INVOICE, INVOICE_LINES, InvoiceLineRow, invoices
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Response, get
 from litestar.exceptions import PermissionDeniedException
 
-from gateway.gate import AnyRequest, PathId, gate_of, is_known
+from gateway.http.gate import AnyRequest, PathId, gate_of, is_known
 from projections.loyalty import LOYALTY, LoyaltyRow, loyalty
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from litestar import Response, get
 
-from gateway.gate import AnyRequest, QueryId, gate_of
-from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
-from gateway.security import requires
+from gateway.http.gate import AnyRequest, QueryId, gate_of
+from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
+from gateway.http.security import requires
 from projections.notices import NOTICE, NOTICES, NoticeRow, notices
 
 

@@ -16,15 +16,15 @@ from litestar.params import HeaderParameter
 from litestar.response import ServerSentEventMessage
 from msgspec import Struct
 
-from bus.log import LogUnreachable
-from gateway.events import shown as shown_event
-from gateway.gate import AnyRequest, Gate, PathId, gate_of
-from gateway.live import EVENTS, STREAM_S_MAX, LiveStream, Messages, still_here, woken
-from gateway.orders import SHOWN_LOGS, Order, OrderCommits, order_after, order_commits
-from gateway.orders_v2 import OrderV2, order_v2
-from gateway.problems import Problem
+from bus.logs.log import LogUnreachable
+from gateway.http.gate import AnyRequest, Gate, PathId, gate_of
+from gateway.http.live import EVENTS, STREAM_S_MAX, LiveStream, Messages, still_here, woken
+from gateway.http.problems import Problem
+from gateway.http.versions import SUPERSEDED
 from gateway.routes.orders import V1, V2, visible_order
-from gateway.versions import SUPERSEDED
+from gateway.views.events import shown as shown_event
+from gateway.views.orders import SHOWN_LOGS, Order, OrderCommits, order_after, order_commits
+from gateway.views.orders_v2 import OrderV2, order_v2
 from projections.commit_index import commit_index
 from projections.order_detail import order_detail
 from projections.projection import Recorded, timestamp

@@ -12,16 +12,16 @@ from litestar import get
 from litestar.response import ServerSentEventMessage
 from msgspec import Struct
 
-from bus.log import LogUnreachable
-from gateway.gate import AnyRequest, Gate, QueryId, gate_of
-from gateway.live import EVENTS, STREAM_S_MAX, LiveStream, Messages, still_here, woken
-from gateway.order_lists import ListChange, OrderFilter
-from gateway.orders_v2 import OrderSummaryV2, summary_v2
-from gateway.pages import LIMIT, Limit, cursor_of
-from gateway.problems import Problem
+from bus.logs.log import LogUnreachable
+from gateway.http.gate import AnyRequest, Gate, QueryId, gate_of
+from gateway.http.live import EVENTS, STREAM_S_MAX, LiveStream, Messages, still_here, woken
+from gateway.http.pages import LIMIT, Limit, cursor_of
+from gateway.http.problems import Problem
+from gateway.http.versions import SUPERSEDED
 from gateway.routes.order_changes import LastEventId
 from gateway.routes.orders import V1, V2, OrderStatus, listable
-from gateway.versions import SUPERSEDED
+from gateway.views.order_lists import ListChange, OrderFilter
+from gateway.views.orders_v2 import OrderSummaryV2, summary_v2
 from projections.commit_index import PLACES
 from projections.order_summary import OrderSummary, order_summary, summaries_of
 from projections.reader import ReadModelMissing, at_its_position

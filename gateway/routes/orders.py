@@ -16,14 +16,14 @@ from msgspec import Meta, Struct
 
 from domains.kernel import LINES_MAX, Currency, Id, Quantity, Reason
 from domains.orders.messages import CancelOrder, OrderCancelled, OrderLine, OrderPlaced, PlaceOrder
-from gateway.bodies import JsonBody
-from gateway.direct import DIRECT
-from gateway.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, responds_async, uuid7
-from gateway.orders import SHOWN_LOGS, Order, PlacedOrder, moment_of, order_as_of, order_commits, order_of
-from gateway.orders_v2 import OrderSummaryV2, OrderV2, PlacedOrderV2, order_v2, placed_v2, summary_v2
-from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
-from gateway.problems import Problem
-from gateway.versions import SUPERSEDED
+from gateway.http.bodies import JsonBody
+from gateway.http.direct import DIRECT
+from gateway.http.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, responds_async, uuid7
+from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
+from gateway.http.problems import Problem
+from gateway.http.versions import SUPERSEDED
+from gateway.views.orders import SHOWN_LOGS, Order, PlacedOrder, moment_of, order_as_of, order_commits, order_of
+from gateway.views.orders_v2 import OrderSummaryV2, OrderV2, PlacedOrderV2, order_v2, placed_v2, summary_v2
 from projections.commit_index import commit_index
 from projections.order_detail import LINES, ORDER, OrderRow, order_detail
 from projections.order_summary import OrderSummary, order_summary, summaries_of

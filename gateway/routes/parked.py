@@ -8,13 +8,13 @@ from typing import Annotated, TypeVar
 from litestar import Response, get, post
 from msgspec import Meta, Struct
 
-from gateway import parked
-from gateway.bodies import JsonBody
-from gateway.gate import AnyRequest, PathId
-from gateway.openapi import REQUEST, VIEW
-from gateway.parked import NotMended
-from gateway.problems import refused, unavailable
-from gateway.security import requires
+from gateway.contracts.openapi import REQUEST, VIEW
+from gateway.http.bodies import JsonBody
+from gateway.http.gate import AnyRequest, PathId
+from gateway.http.problems import refused, unavailable
+from gateway.http.security import requires
+from gateway.views import parked
+from gateway.views.parked import NotMended
 from projections.mending import REASON_CHARS_MAX, ParkedKeys
 from projections.parking import Redriven
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from litestar import Response, get
 
-from gateway.direct import DIRECT
-from gateway.gate import AnyRequest, PathId, gate_of, is_known
-from gateway.problems import Problem
+from gateway.http.direct import DIRECT
+from gateway.http.gate import AnyRequest, PathId, gate_of, is_known
+from gateway.http.problems import Problem
 from projections.order_summary import SUMMARY, order_summary
 from projections.payments import PAYMENT, PaymentRow, payments
 

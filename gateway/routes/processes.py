@@ -7,11 +7,11 @@ from msgspec import Struct
 
 from domains.kernel import Reason
 from domains.processes.messages import Compensate, Intervention, RetryStep, SkipStep
-from gateway.bodies import JsonBody
-from gateway.gate import AnyRequest, PathId, gate_of
-from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
-from gateway.processes import Process, ProcessStatus, processes_of
-from gateway.security import requires
+from gateway.http.bodies import JsonBody
+from gateway.http.gate import AnyRequest, PathId, gate_of
+from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
+from gateway.http.security import requires
+from gateway.views.processes import Process, ProcessStatus, processes_of
 from projections.processes import processes
 
 

@@ -11,11 +11,11 @@ from msgspec import Struct
 
 from domains.catalogue.messages import DefineProduct
 from domains.kernel import Cents, Currency, Name
-from gateway.bodies import JsonBody
-from gateway.gate import AnyRequest, PathId, gate_of, is_known
-from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
-from gateway.problems import Problem
-from gateway.security import requires
+from gateway.http.bodies import JsonBody
+from gateway.http.gate import AnyRequest, PathId, gate_of, is_known
+from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
+from gateway.http.problems import Problem
+from gateway.http.security import requires
 from projections.products import PRODUCT, PRODUCTS, PRODUCTS_OF_CATEGORY, ProductRow, products
 from projections.reviews import RATING, RATINGS_OF_SKUS, RatingRow, reviews
 from projections.stock import STOCK, STOCK_OF_SKUS, StockRow, stock

@@ -7,11 +7,11 @@ from msgspec import Struct
 
 from bus.announcements import RebuildProgress, Standing
 from bus.control import ask
-from gateway.gate import AnyRequest, PathId, gate_of
-from gateway.openapi import REQUEST, VIEW
-from gateway.pages import Page
-from gateway.problems import Problem, refused, unavailable
-from gateway.security import requires
+from gateway.contracts.openapi import REQUEST, VIEW
+from gateway.http.gate import AnyRequest, PathId, gate_of
+from gateway.http.pages import Page
+from gateway.http.problems import Problem, refused, unavailable
+from gateway.http.security import requires
 from projections.worker import ALL, REBUILD
 
 SILENT_MAX_S = 5.0

@@ -12,7 +12,7 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.params import Parameter
 from msgspec import Struct
 
-from gateway.gate import AnyRequest, Gate, QueryId, gate_of
+from gateway.http.gate import AnyRequest, Gate, QueryId, gate_of
 from projections.bought_together import BOUGHT_WITH, MOST_BOUGHT, bought_together
 from projections.order_detail import SKUS_OF_ORDERS, order_detail
 from projections.order_summary import LATEST_OF_CUSTOMER, order_summary

@@ -7,8 +7,8 @@ from typing import Literal
 from litestar import Response, get
 from msgspec import Struct
 
-from gateway.gate import AnyRequest, gate_of
-from gateway.security import requires
+from gateway.http.gate import AnyRequest, gate_of
+from gateway.http.security import requires
 from projections.sales import SALES_BY_CATEGORY, SALES_BY_MONTH, SALES_BY_STATUS, SalesRow, sales
 
 

@@ -7,10 +7,10 @@ from msgspec import Struct
 
 from domains.kernel import Id
 from domains.reviews.messages import PostReview, Score, Text
-from gateway.bodies import JsonBody
-from gateway.gate import AnyRequest, PathId, gate_of
-from gateway.pages import LIMIT, Cursor, Limit, Page, after, page
-from gateway.problems import Problem
+from gateway.http.bodies import JsonBody
+from gateway.http.gate import AnyRequest, PathId, gate_of
+from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
+from gateway.http.problems import Problem
 from gateway.routes.orders import visible_order
 from projections.products import PRODUCT, products
 from projections.reviews import REVIEWS, reviews

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from litestar import get
 
-from gateway.gate import AnyRequest, gate_of
-from gateway.openapi import VIEW
-from gateway.security import requires
-from gateway.services import Services, services_of
+from gateway.contracts.openapi import VIEW
+from gateway.http.gate import AnyRequest, gate_of
+from gateway.http.security import requires
+from gateway.views.services import Services, services_of
 
 
 @get("/v1/services", opt=requires("staff") | VIEW, tags=["services"])

@@ -7,11 +7,11 @@ from msgspec import Struct
 
 from domains.kernel import Id
 from domains.shipping.messages import ConfirmPickup, RecordDelivery
-from gateway.bodies import JsonBody
-from gateway.direct import DIRECT
-from gateway.gate import AnyRequest, PathId, gate_of, is_known
-from gateway.problems import Problem
-from gateway.security import requires
+from gateway.http.bodies import JsonBody
+from gateway.http.direct import DIRECT
+from gateway.http.gate import AnyRequest, PathId, gate_of, is_known
+from gateway.http.problems import Problem
+from gateway.http.security import requires
 from projections.order_summary import SUMMARY, order_summary
 from projections.shipments import SHIPMENT, ShipmentRow, shipments
 

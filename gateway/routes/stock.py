@@ -9,11 +9,11 @@ from msgspec import Meta, Struct
 
 from domains.inventory.messages import ReceiveStock, WatchStock
 from domains.kernel import QUANTITY_MAX, Id, Quantity
-from gateway.bodies import JsonBody
-from gateway.direct import DIRECT
-from gateway.gate import AnyRequest, Gate, PathId, gate_of
-from gateway.problems import Problem
-from gateway.security import requires
+from gateway.http.bodies import JsonBody
+from gateway.http.direct import DIRECT
+from gateway.http.gate import AnyRequest, Gate, PathId, gate_of
+from gateway.http.problems import Problem
+from gateway.http.security import requires
 from projections.products import PRODUCT, products
 from projections.stock import STOCK, StockRow, stock
 

@@ -9,12 +9,12 @@ from litestar import Response, post
 from msgspec import Meta, Struct
 
 from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown
-from gateway.bodies import decode_body
-from gateway.gate import AnyRequest, gate_of, header
-from gateway.openapi import WEBHOOK
-from gateway.problems import Problem, refused, unavailable
-from gateway.provider import Nonsense, Operation, Undecided, meaning
-from gateway.webhooks import SIGNATURE, WebhookRefused, verify
+from gateway.contracts.openapi import WEBHOOK
+from gateway.effects.provider import Nonsense, Operation, Undecided, meaning
+from gateway.effects.webhooks import SIGNATURE, WebhookRefused, verify
+from gateway.http.bodies import decode_body
+from gateway.http.gate import AnyRequest, gate_of, header
+from gateway.http.problems import Problem, refused, unavailable
 
 ACTOR = "payment-provider"
 

@@ -15,7 +15,7 @@ from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from msgspec import Struct
 
-from bus.lifetime import die_with_parent
+from bus.servers.lifetime import die_with_parent
 from gateway.sandbox.provider import IdempotencyKey
 from gateway.settings import from_environment
 

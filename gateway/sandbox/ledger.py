@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
-from gateway.provider import Operation
+from gateway.effects.provider import Operation
 
 Kind = Literal["charge", "refund"]
 

@@ -20,7 +20,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bus.lifetime import die_with_parent
+from bus.servers.lifetime import die_with_parent
 
 LETTERS_MAX = 10_000
 """The oldest of more are thrown away."""

@@ -23,12 +23,12 @@ from litestar.datastructures import State
 from litestar.params import HeaderParameter, JSONBody
 from msgspec import Meta, Struct
 
-from bus.lifetime import die_with_parent
-from gateway.provider import Operation
-from gateway.running import running
+from bus.servers.lifetime import die_with_parent
+from gateway.effects.provider import Operation
+from gateway.effects.webhooks import SIGNATURE, sign
+from gateway.runtime.running import running
 from gateway.sandbox.ledger import Kind, Ledger, Totals
 from gateway.settings import from_environment, webhook_secret
-from gateway.webhooks import SIGNATURE, sign
 
 SLOW_S = 3.0
 DECIDES_AFTER_S = 0.2

@@ -13,8 +13,8 @@ from bench.baselines.ordered_consumer import reading_all
 from bench.building import OF_ORDERS, build
 from bench.histories import in_blocks, one_a_message
 from bench.lives import ORDER_ID, Lived, lives, orders_in
-from bus.blocks import Commit
-from bus.jetstream import JetStreamLog
+from bus.logs.blocks import Commit
+from bus.logs.jetstream import JetStreamLog
 from domains.orders.messages import OrderEvent, OrderPlaced
 from domains.orders.order import Order, orders
 from projections.order_summary import order_summary

@@ -7,10 +7,10 @@ import pytest
 
 from bench.load import commit_of, new_tag, order_commit, place_order, sent_order
 from bench.stored import NotStored, aggregates, aggregates_stored, commits_stored, expect
-from bus.blocks import decoder_of
 from bus.commands import Stored
-from bus.engine import Engine
-from bus.log import MemoryLog
+from bus.engines.engine import Engine
+from bus.logs.blocks import decoder_of
+from bus.logs.log import MemoryLog
 from domains.orders.messages import PlaceOrder
 from domains.orders.order import orders
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bus.broker import EmbeddedBroker
-from bus.cluster import LocalCluster
-from bus.connection import close, connect
-from bus.jetstream import JetStreamLog
-from bus.log import Log, MemoryLog
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import Log, MemoryLog
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.cluster import LocalCluster
+from bus.servers.connection import close, connect
 
 
 @pytest.fixture(params=["memory", "jetstream", "cluster"])

@@ -9,10 +9,10 @@ from typing import Annotated, assert_never
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from bus.blocks import Block, Chain, decoder_of, hash_of
 from bus.commands import Answer, Envelope
-from bus.engine import Engine
-from bus.log import Log, Record
+from bus.engines.engine import Engine
+from bus.logs.blocks import Block, Chain, decoder_of, hash_of
+from bus.logs.log import Log, Record
 from domains.kernel import Domain, Id, Rejected
 from tests.bus.waiting import PATIENCE_S
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from typing import Literal
 
-from bus.log import AppendOutcome, Log, LogUnreachable, Record, Uncertain, Unstored
+from bus.logs.log import AppendOutcome, Log, LogUnreachable, Record, Uncertain, Unstored
 
 Fault = Literal["", "ack_lost", "block_lost", "block_late", "block_refused"]
 

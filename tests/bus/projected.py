@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from bus.blocks import Chain, block_decoder
-from bus.log import Log
-from bus.overlay import OverlaidStates, OverlayLimits
+from bus.engines.overlay import OverlaidStates, OverlayLimits
+from bus.logs.blocks import Chain, block_decoder
+from bus.logs.log import Log
 from projections.aggregate_state import SqliteStateStore, aggregate_state
 from projections.batches import Batch, ReadBlock
 from projections.commit_index import commit_index

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from bus.blocks import GENESIS, Block, Chain, Commit, decoder_of, hash_of, seal
-from bus.log import LogDamaged
+from bus.logs.blocks import GENESIS, Block, Chain, Commit, decoder_of, hash_of, seal
+from bus.logs.log import LogDamaged
 from tests.bus.counter import Added, CounterEvent, Scribbled, counters
 
 AT = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)

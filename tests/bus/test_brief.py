@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from bus.blocks import Block, BlockDecoder, Commit
-from bus.brief import BriefBlock, BriefDecoder
+from bus.logs.blocks import Block, BlockDecoder, Commit
+from bus.logs.brief import BriefBlock, BriefDecoder
 from domains.kernel import Upcaster
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -13,8 +13,10 @@ from msgspec import Raw, Struct
 from nats.aio.client import Client
 from nats.js.api import RetentionPolicy
 
-from bus.broker import EmbeddedBroker
-from bus.command_queue import (
+from bus.engines.endpoint import Endpoint
+from bus.logs.log import MemoryLog
+from bus.logs.streams import StreamMisconfigured
+from bus.queues.command_queue import (
     FRAME_COMMANDS_MAX,
     QUEUE,
     CommandQueue,
@@ -29,12 +31,10 @@ from bus.command_queue import (
     queue_stream,
     queue_subject,
 )
-from bus.command_queue_worker import ParkedCommands, QueueLimits, QueueWorker
-from bus.connection import close, connect
-from bus.endpoint import Endpoint
-from bus.log import MemoryLog
+from bus.queues.command_queue_worker import ParkedCommands, QueueLimits, QueueWorker
 from bus.sender import Sender
-from bus.streams import StreamMisconfigured
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import close, connect
 from tests.bus.counter import (
     Add,
     Added,

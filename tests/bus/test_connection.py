@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from nats.aio.client import Client
 
-from bus.connection import _Client
+from bus.servers.connection import _Client
 
 
 @pytest.mark.parametrize(

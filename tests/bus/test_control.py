@@ -7,9 +7,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from bus import control
-from bus.broker import EmbeddedBroker
-from bus.connection import BrokerUnreachable, connect, without_secrets
 from bus.control import Reply
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import BrokerUnreachable, connect, without_secrets
 
 
 async def test_a_request_is_answered_by_who_serves_its_verb(client: Client, unique: str) -> None:

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from bus.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, GENESIS, hash_of, seal
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown, partition_of
-from bus.deciding import malformed
-from bus.engine import EngineLimits
-from bus.log import Appended, Conflict, Log, LogDamaged, MemoryLog
+from bus.engines.deciding import malformed
+from bus.engines.engine import EngineLimits
+from bus.logs.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, GENESIS, hash_of, seal
+from bus.logs.log import Appended, Conflict, Log, LogDamaged, MemoryLog
 from tests.bus.counter import (
     LIMIT,
     Add,

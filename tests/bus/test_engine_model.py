@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unknown, digest_of
-from bus.engine import EngineLimits
-from bus.log import MemoryLog
-from bus.overlay import OverlaidStates
-from bus.states import States
+from bus.engines.engine import EngineLimits
+from bus.engines.overlay import OverlaidStates
+from bus.engines.states import States
+from bus.logs.log import MemoryLog
 from tests.bus.counter import (
     LIMIT,
     NEVER_S,

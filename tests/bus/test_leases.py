@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 import pytest
 from nats.aio.client import Client
 
-from bus.broker import EmbeddedBroker
-from bus.cluster import LocalCluster
-from bus.connection import close, connect
-from bus.leases import Found, Holder, Leases, LeasesUnreachable
-from bus.lifetime import is_dead, mark_of
+from bus.owners.leases import Found, Holder, Leases, LeasesUnreachable
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.cluster import LocalCluster
+from bus.servers.connection import close, connect
+from bus.servers.lifetime import is_dead, mark_of
 from tests.bus.waiting import PATIENCE_S, until
 
 ANNE, BEN = Holder("anne"), Holder("ben")

@@ -15,13 +15,13 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, SubjectTransform
 
-from bus.blocks import hash_of
-from bus.broker import BrokerSettings, EmbeddedBroker, configure, free_port
-from bus.cluster import LocalCluster
-from bus.connection import close, connect
-from bus.jetstream import JetStreamLog
-from bus.log import Appended, Conflict, Log, LogDamaged, LogUnreachable, MemoryLog, Record, Uncertain, Unstored
-from bus.streams import StreamMisconfigured, ensure_log, log_stream
+from bus.logs.blocks import hash_of
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import Appended, Conflict, Log, LogDamaged, LogUnreachable, MemoryLog, Record, Uncertain, Unstored
+from bus.logs.streams import StreamMisconfigured, ensure_log, log_stream
+from bus.servers.broker import BrokerSettings, EmbeddedBroker, configure, free_port
+from bus.servers.cluster import LocalCluster
+from bus.servers.connection import close, connect
 from tests.bus.waiting import PATIENCE_S, turns
 
 
@@ -302,7 +302,7 @@ async def test_a_leader_that_has_not_heard_from_its_replicas_is_not_believed(
     client = await connect(cluster.url, "test")
     log = await JetStreamLog.open(client, unique, replicas=3)
     assert await append(log, b"one", 0) == await log.head()
-    monkeypatch.setattr("bus.jetstream.LEASE_S", 0.0)
+    monkeypatch.setattr("bus.logs.jetstream.LEASE_S", 0.0)
     with pytest.raises(LogUnreachable, match="has not heard from most of its replicas"):
         await log.head()
     await close(client)
@@ -342,8 +342,8 @@ async def own_log(
     own_broker: EmbeddedBroker, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[JetStreamLog]:
     """A log on a server that may be killed; its waits are short, so that tests are."""
-    monkeypatch.setattr("bus.jetstream.APPEND_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("bus.jetstream.HEARTBEAT_S", 0.3)
+    monkeypatch.setattr("bus.logs.jetstream.APPEND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("bus.logs.jetstream.HEARTBEAT_S", 0.3)
     client = await connect(own_broker.url, "own")
     yield await JetStreamLog.open(client, unique)
     await close(client)

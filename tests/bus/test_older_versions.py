@@ -11,12 +11,12 @@ import msgspec
 import pytest
 from msgspec import Raw, Struct
 
-from bus.blocks import GENESIS, Chain, Commit, decoder_of, hash_of, seal
-from bus.checkpoints import Checkpoints
 from bus.commands import Stored, digest_of
-from bus.engine import Engine
-from bus.log import LogDamaged, MemoryLog, Record
-from bus.reactor import Occurrence, Reactor
+from bus.engines.engine import Engine
+from bus.logs.blocks import GENESIS, Chain, Commit, decoder_of, hash_of, seal
+from bus.logs.log import LogDamaged, MemoryLog, Record
+from bus.reactors.checkpoints import Checkpoints
+from bus.reactors.reactor import Occurrence, Reactor
 from domains.kernel import Upcaster
 from projections.aggregate_state import source_version
 from tests.bus.counter import Add, Added, CounterCommand, CounterEvent, Scribbled, answer, command, counters

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bus.blocks import BLOCK_BYTES_MAX, Block, Chain, block_decoder
 from bus.commands import Envelope, Refused, Unavailable
-from bus.database import Database, OutboxDiffers, Outboxed, Outcome
-from bus.log import AppendOutcome, Conflict, Log, LogDamaged, MemoryLog
-from bus.outbox import Relay
+from bus.logs.blocks import BLOCK_BYTES_MAX, Block, Chain, block_decoder
+from bus.logs.log import AppendOutcome, Conflict, Log, LogDamaged, MemoryLog
+from bus.outboxes.database import Database, OutboxDiffers, Outboxed, Outcome
+from bus.outboxes.outbox import Relay
 from tests.bus.faults import Fault, FaultyLog
 from tests.bus.notes import (
     Note,

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bus.blocks import Commit
 from bus.commands import Answer, Stored, Unavailable, partition_of
-from bus.engine import EngineLimits
-from bus.log import LogDamaged, MemoryLog
-from bus.overlay import OverlayLimits, nearly_whole
-from bus.overlay import Stored as OfStore
-from bus.partition import Partition
-from bus.seen import BITS_MIN, Seen
-from bus.states import NEVER, UNSURE, Known, MemoryStates, Opened, StoreUnreachable, fold_block
+from bus.engines.engine import EngineLimits
+from bus.engines.overlay import OverlayLimits, nearly_whole
+from bus.engines.overlay import Stored as OfStore
+from bus.engines.partition import Partition
+from bus.engines.seen import BITS_MIN, Seen
+from bus.engines.states import NEVER, UNSURE, Known, MemoryStates, Opened, StoreUnreachable, fold_block
+from bus.logs.blocks import Commit
+from bus.logs.log import LogDamaged, MemoryLog
 from projections.aggregate_state import SqliteStateStore, aggregate_state
 from projections.files import ReadModelFiles
 from projections.store import Store

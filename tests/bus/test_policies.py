@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from bus.blocks import Commit, decoder_of
-from bus.checkpoints import Checkpoints
-from bus.endpoint import Endpoint
-from bus.log import MemoryLog
-from bus.processes import follow
-from bus.reactor import Reactor, ReactorLimits
+from bus.engines.endpoint import Endpoint
+from bus.logs.blocks import Commit, decoder_of
+from bus.logs.log import MemoryLog
+from bus.reactors.checkpoints import Checkpoints
+from bus.reactors.processes import follow
+from bus.reactors.reactor import Reactor, ReactorLimits
 from bus.sender import Sender
 from domains.kernel import Policy
 from tests.bus.counter import Add, Added, CounterEngine, CounterEvent, blocks_of, counters, totals

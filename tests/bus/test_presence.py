@@ -10,13 +10,13 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 
-from bus.broker import EmbeddedBroker
 from bus.commands import Stored, Unavailable, command_subject
-from bus.connection import close, connect
-from bus.endpoint import Endpoint
-from bus.log import MemoryLog
+from bus.engines.endpoint import Endpoint
+from bus.logs.log import MemoryLog
 from bus.presence import SILENT_S, Announcing, Owned, Present, Worker, this_process
 from bus.sender import Sender
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import close, connect
 from tests.bus.counter import Add, CounterEngine, blocks_of, counters, totals
 from tests.bus.waiting import until
 

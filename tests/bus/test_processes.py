@@ -10,11 +10,11 @@ from typing import TypeVar
 import pytest
 from nats.aio.client import Client
 
-from bus.blocks import Commit
-from bus.endpoint import Endpoint
-from bus.log import MemoryLog
-from bus.processes import StepRefused, observe, relay
-from bus.reactor import Occurrence
+from bus.engines.endpoint import Endpoint
+from bus.logs.blocks import Commit
+from bus.logs.log import MemoryLog
+from bus.reactors.processes import StepRefused, observe, relay
+from bus.reactors.reactor import Occurrence
 from bus.sender import Sender
 from tests.bus.counter import LIMIT, Add, CounterEngine, blocks_of, counters, totals
 

@@ -12,10 +12,10 @@ import pytest
 from nats.aio.client import Client
 
 from bus.announcements import Announcer, Standings
-from bus.blocks import decoder_of, hash_of, seal
-from bus.checkpoints import Checkpoints
-from bus.log import LogDamaged, MemoryLog
-from bus.reactor import Again, Occurrence, Reaction, Reactor, ReactorLimits
+from bus.logs.blocks import decoder_of, hash_of, seal
+from bus.logs.log import LogDamaged, MemoryLog
+from bus.reactors.checkpoints import Checkpoints
+from bus.reactors.reactor import Again, Occurrence, Reaction, Reactor, ReactorLimits
 from tests.bus.counter import Added, CounterEvent, Scribbled, counters
 from tests.bus.waiting import PATIENCE_S, turns, until
 from tests.bus.written import AT, Written

@@ -13,10 +13,10 @@ import msgspec
 import nats.errors
 import pytest
 
-from bus.broker import EmbeddedBroker, binary, free_port, listening
-from bus.cluster import LocalCluster
-from bus.connection import BrokerUnreachable, Client, close, connect
-from bus.safety import BrokerUnsafe, check
+from bus.servers.broker import EmbeddedBroker, binary, free_port, listening
+from bus.servers.cluster import LocalCluster
+from bus.servers.connection import BrokerUnreachable, Client, close, connect
+from bus.servers.safety import BrokerUnsafe, check
 from tests.system import until
 
 
@@ -149,7 +149,7 @@ async def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 
 
 async def test_no_server_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bus.safety.CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("bus.servers.safety.CONNECT_TIMEOUT_S", 0.2)
     with pytest.raises(BrokerUnreachable, match=r"no NATS server at nats://127\.0\.0\.1"):
         await check(f"nats://user:secret@127.0.0.1:{free_port()}")
 

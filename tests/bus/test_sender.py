@@ -10,7 +10,6 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bus.broker import EmbeddedBroker
 from bus.commands import (
     FRAME_BYTES_MAX,
     Answer,
@@ -22,10 +21,11 @@ from bus.commands import (
     decode_answers,
     encode,
 )
-from bus.connection import close, connect
-from bus.endpoint import Endpoint
-from bus.log import MemoryLog
+from bus.engines.endpoint import Endpoint
+from bus.logs.log import MemoryLog
 from bus.sender import Sender
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import close, connect
 from tests.bus.counter import Add, CounterEngine, Scribble, Transfer, blocks_of, contiguous, counters, totals
 from tests.bus.faults import FaultyLog
 from tests.bus.waiting import PATIENCE_S, until

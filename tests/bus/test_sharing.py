@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
-from bus.leases import LEASE_S, Leases
+from bus.owners.leases import LEASE_S, Leases
+from bus.owners.sharing import Held, Sharing, group_of, rank, surplus
 from bus.presence import Announcing, Present, Worker
-from bus.sharing import Held, Sharing, group_of, rank, surplus
 from tests.bus.waiting import PATIENCE_S, turns, until
 
 KEYS = [*(f"engine.orders.{n}" for n in range(4)), "engine.payments.0", "engine.catalogue.0", "engine.inventory.0"]
@@ -168,7 +168,7 @@ async def crew(client: Client, unique: str) -> AsyncIterator[Crew]:
 @pytest.fixture
 def no_lease_lapses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens in such a test happens without waiting for one to lapse."""
-    monkeypatch.setattr("bus.sharing.LEASE_S", 10 * PATIENCE_S)
+    monkeypatch.setattr("bus.owners.sharing.LEASE_S", 10 * PATIENCE_S)
 
 
 @pytest.mark.usefixtures("no_lease_lapses")
@@ -186,7 +186,7 @@ async def test_one_worker_takes_all_at_once_and_a_second_gets_its_share(crew: Cr
 async def test_who_takes_some_keys_only_is_given_those_and_not_waited_for_with_others(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bus.sharing.SETTLE_S", 0.0)
+    monkeypatch.setattr("bus.owners.sharing.SETTLE_S", 0.0)
     mine, others = KEYS[0], KEYS[1:]
     await crew.join("ben", mine)
     await until(lambda: len(crew.playing[mine]) == 1)

@@ -17,13 +17,13 @@ from bus.calls.over_nats import NatsTransport
 from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
-from bus.connection import Client
-from bus.database import Database, Doubtful, Outcome
-from bus.endpoint import Endpoint
-from bus.log import MemoryLog
-from bus.outbox import Relay
+from bus.engines.endpoint import Endpoint
+from bus.logs.log import MemoryLog
+from bus.outboxes.database import Database, Doubtful, Outcome
+from bus.outboxes.outbox import Relay
+from bus.outboxes.state_stored import ServiceLimits, StateStoredService, answer_queries, ask
 from bus.sender import Sender
-from bus.state_stored import ServiceLimits, StateStoredService, answer_queries, ask
+from bus.servers.connection import Client
 from tests.bus.faults import FaultyLog
 from tests.bus.notes import NoteCommand, NoteEvent, NoteState, Write, envelope, notes
 from tests.bus.waiting import PATIENCE_S, turns, until

@@ -13,16 +13,16 @@ from msgspec import Raw
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
-from bus.blocks import Commit
-from bus.broker import BrokerSettings, EmbeddedBroker, free_port
-from bus.connection import close, connect
-from bus.endpoint import Endpoint
-from bus.log import MemoryLog
-from bus.processes import Asleep, Wake, relay, ring
-from bus.reactor import Occurrence
+from bus.engines.endpoint import Endpoint
+from bus.logs.blocks import Commit
+from bus.logs.log import MemoryLog
+from bus.logs.streams import StreamMisconfigured
+from bus.reactors.processes import Asleep, Wake, relay, ring
+from bus.reactors.reactor import Occurrence
+from bus.reactors.timers import Due, Timer, Timers
 from bus.sender import Sender
-from bus.streams import StreamMisconfigured
-from bus.timers import Due, Timer, Timers
+from bus.servers.broker import BrokerSettings, EmbeddedBroker, free_port
+from bus.servers.connection import close, connect
 from tests.bus.counter import Add, CounterEngine, blocks_of, counters, totals
 from tests.bus.waiting import PATIENCE_S
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from bus.blocks import GENESIS, hash_of, seal
-from bus.jetstream import JetStreamLog
-from bus.log import Log, LogDamaged, MemoryLog
-from bus.witness import SLOT_BYTES, Acknowledged, Witness, check, recall
+from bus.logs.blocks import GENESIS, hash_of, seal
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import Log, LogDamaged, MemoryLog
+from bus.logs.witness import SLOT_BYTES, Acknowledged, Witness, check, recall
 from tests.bus.counter import Add, CounterEngine, answer, command, counters, stored_by_hand
 from tests.bus.waiting import until
 

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 import pytest
 from nats.aio.client import Client
 
-from bus import work_queue
-from bus.broker import EmbeddedBroker
-from bus.connection import close, connect
-from bus.reactor import Again
-from bus.streams import StreamMisconfigured
-from bus.work_queue import ATTEMPTS_MAX, Do, Job, QueueUnavailable, WorkQueue
+from bus.logs.streams import StreamMisconfigured
+from bus.queues import work_queue
+from bus.queues.work_queue import ATTEMPTS_MAX, Do, Job, QueueUnavailable, WorkQueue
+from bus.reactors.reactor import Again
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import close, connect
 from tests.bus.waiting import PATIENCE_S, until
 
 

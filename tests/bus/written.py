@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from bus.blocks import GENESIS, Commit, hash_of, seal
-from bus.log import Appended, Log
+from bus.logs.blocks import GENESIS, Commit, hash_of, seal
+from bus.logs.log import Appended, Log
 from tests.bus.counter import CounterEvent
 
 Event = TypeVar("Event")

@@ -16,7 +16,7 @@ import pytest
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from bus.blocks import GENESIS, Commit, decoder_of, seal
+from bus.logs.blocks import GENESIS, Commit, decoder_of, seal
 from domains.billing.invoice import billing
 from domains.billing.messages import (
     InvoiceCredited,

@@ -25,9 +25,9 @@ from typing import Generic, NamedTuple, TypeVar, Union
 
 import msgspec
 
-from bus.blocks import GENESIS, Block, Commit
 from bus.commands import Answer, Refused, Stored, Unavailable, Unchanged, digest_of
-from bus.log import Record
+from bus.logs.blocks import GENESIS, Block, Commit
+from bus.logs.log import Record
 from domains.inventory.messages import ItemDispatched, ItemReleased, ItemReserved, StockReceived
 from domains.kernel import Domain, Rejected
 

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from bus.commands import Answer, Stored, Unavailable
-from bus.connection import close, connect
 from bus.sender import Sender
+from bus.servers.connection import close, connect
 from gateway import compose
 from tests.faults.checker import Asked
 from tests.faults.workload import Wish, Workload

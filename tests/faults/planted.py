@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from bus.blocks import GENESIS
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unknown
-from bus.log import Log
+from bus.logs.blocks import GENESIS
+from bus.logs.log import Log
 from domains.inventory.stock import Shelf
 from domains.kernel import Domain, Rejected
 from domains.orders.messages import CancelOrder, OrderCancelled

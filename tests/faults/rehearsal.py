@@ -12,8 +12,8 @@ from typing import NamedTuple
 from msgspec import Raw
 
 from bus.commands import Answer, Envelope, Unavailable, Unknown
-from bus.engine import Engine
-from bus.log import LogDamaged, MemoryLog
+from bus.engines.engine import Engine
+from bus.logs.log import LogDamaged, MemoryLog
 from domains.inventory.stock import inventory
 from domains.orders.order import orders
 from tests.bus.faults import Fault, FaultyLog

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from bus.blocks import GENESIS, hash_of
-from bus.log import Appended, AppendOutcome, Conflict, Log, Record
+from bus.logs.blocks import GENESIS, hash_of
+from bus.logs.log import Appended, AppendOutcome, Conflict, Log, Record
 
 Document = dict[str, Any]
 """A block as JSON."""

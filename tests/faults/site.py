@@ -15,11 +15,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bus.broker import BrokerSettings, EmbeddedBroker, free_port
-from bus.connection import close, connect
-from bus.jetstream import JetStreamLog
-from bus.lifetime import die_with_parent
-from bus.log import WHAT_TO_DO, Record
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import WHAT_TO_DO, Record
+from bus.servers.broker import BrokerSettings, EmbeddedBroker, free_port
+from bus.servers.connection import close, connect
+from bus.servers.lifetime import die_with_parent
 from domains.inventory.stock import inventory
 from domains.orders.order import orders
 from tests.faults.checker import Violation, violations

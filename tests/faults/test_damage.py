@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from bus.commands import Stored, Unknown
-from bus.connection import close, connect
-from bus.engine import Engine, EngineLimits
-from bus.jetstream import JetStreamLog
-from bus.log import LogDamaged, MemoryLog
+from bus.engines.engine import Engine, EngineLimits
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import LogDamaged, MemoryLog
+from bus.logs.witness import recall
 from bus.sender import Sender
-from bus.witness import recall
+from bus.servers.connection import close, connect
 from domains.orders.messages import OrderLine, PlaceOrder
 from domains.orders.order import orders
 from gateway import compose

@@ -17,11 +17,11 @@ from typing import Literal, assert_never, get_args
 import httpx
 import pytest
 
-from bus.connection import Client, close, connect
 from bus.control import ask
+from bus.servers.connection import Client, close, connect
 from gateway import compose
+from gateway.http.tokens import Tokens
 from gateway.settings import Settings, jwt_secret
-from gateway.tokens import Tokens
 from projections.feed import batches, remembered_position
 from projections.files import ReadModelFiles
 from projections.store import Position, Store

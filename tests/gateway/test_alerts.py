@@ -10,8 +10,8 @@ import httpx
 import msgspec
 import pytest
 
-from bus.reactor import Again
-from bus.work_queue import Job
+from bus.queues.work_queue import Job
+from bus.reactors.reactor import Again
 from gateway.effects.alerts import AlertMails, LowStock
 from gateway.effects.mail import Mailer
 from tests.gateway.asserts import problem

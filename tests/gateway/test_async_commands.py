@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner
 from msgspec import Raw
 
-from bus.command_queue import Queued, publish_once, queue_subject
 from bus.commands import encode
-from bus.connection import close, connect
+from bus.queues.command_queue import Queued, publish_once, queue_subject
+from bus.servers.connection import close, connect
 from gateway.cli.main import tally as group
 from tests.gateway.asserts import problem
 from tests.system import Shop, System, descendants, order_of, unique, until

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.http.tokens import ISSUER, Tokens
 from gateway.settings import jwt_secret
-from gateway.tokens import ISSUER, Tokens
 from tests.gateway.asserts import problem
 from tests.system import Shop, System, order_of, unique
 

@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 from litestar.types import HTTPReceiveMessage, HTTPScope
 
-from gateway.bodies import BODY_BYTES_MAX, DISCARDED_BYTES_MAX, read_body
-from gateway.problems import Problem
+from gateway.http.bodies import BODY_BYTES_MAX, DISCARDED_BYTES_MAX, read_body
+from gateway.http.problems import Problem
 
 
 class Client:
@@ -61,5 +61,5 @@ async def test_what_is_announced_beyond_all_measure_is_not_received_at_all() -> 
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.bodies.BODY_WAIT_S", 0.01)
+    monkeypatch.setattr("gateway.http.bodies.BODY_WAIT_S", 0.01)
     assert (await refusal_of(Client(10, stops=True))).status == 408

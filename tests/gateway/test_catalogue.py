@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from bus.announcements import Standing, Standings
-from gateway.catalogue import Catalogue
+from gateway.views.catalogue import Catalogue
 from projections.products import ProductRow
 from projections.reader import Reader
 

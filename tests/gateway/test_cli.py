@@ -19,16 +19,16 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from bus.broker import BrokerSettings, EmbeddedBroker, free_port
-from bus.connection import close, connect
-from bus.safety import BrokerUnsafe
-from bus.streams import StreamMisconfigured, log_stream
+from bus.logs.streams import StreamMisconfigured, log_stream
+from bus.servers.broker import BrokerSettings, EmbeddedBroker, free_port
+from bus.servers.connection import close, connect
+from bus.servers.safety import BrokerUnsafe
 from gateway.cli.main import EXIT_CANNOT_START
 from gateway.cli.main import tally as group
 from gateway.compose import LOGS, PROJECTIONS
-from gateway.running import CannotStart
+from gateway.http.tokens import Role, Tokens
+from gateway.runtime.running import CannotStart
 from gateway.settings import MARKER, SettingsError, jwt_secret
-from gateway.tokens import Role, Tokens
 from tests.gateway.asserts import problem
 from tests.system import REPOSITORY, Shop, System, alive, descendants, environment_of, order_of, tally, unique, until
 

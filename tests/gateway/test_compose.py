@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
-from bus.broker import EmbeddedBroker
-from bus.connection import close, connect
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import close, connect
 from domains.processes.messages import CheckoutStep
 from gateway import compose
 from gateway.settings import Settings, SettingsError

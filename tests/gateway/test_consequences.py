@@ -8,9 +8,9 @@ import pytest
 from nats.aio.client import Client
 
 from bus.announcements import Announcer, Standing, Standings
-from bus.log import MemoryLog
+from bus.logs.log import MemoryLog
 from gateway import compose
-from gateway.consequences import Consequences
+from gateway.http.consequences import Consequences
 from projections.invoices import invoices
 from projections.order_summary import order_summary
 from projections.processes import processes

@@ -15,7 +15,7 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from gateway.app import create_app
-from gateway.openapi import kinds_of, whole
+from gateway.contracts.openapi import kinds_of, whole
 from tests.system import System
 
 EXAMPLES = 3

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bus.broker import EmbeddedBroker
-from bus.connection import close, connect
-from bus.leases import Found, Leases
+from bus.owners.leases import Found, Leases
 from bus.presence import Announcing, Present, this_process
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import close, connect
 from gateway import compose
-from gateway.engines import run_engines
+from gateway.runtime.engines import run_engines
 from gateway.settings import Settings
 from tests.bus.waiting import until
 
@@ -26,7 +26,7 @@ async def test_a_worker_without_read_models_owns_nothing_and_nobody_counts_on_it
     logs = await compose.open_logs(client, settings)
     present, announcing = Present(client), Announcing(client, this_process(("commands",), "1"))
     await present.start()
-    monkeypatch.setattr("bus.overlay.TAIL_BLOCKS_MAX", 0)
+    monkeypatch.setattr("bus.engines.overlay.TAIL_BLOCKS_MAX", 0)
     tasks = [
         asyncio.create_task(announcing.run()),
         asyncio.create_task(run_engines(client, logs, settings, announcing)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from domains.inventory.messages import ItemQuantity, ReserveStock
 from domains.orders.messages import OrderLine, OrderPlaced, OrderReserved
 from domains.processes.messages import CheckoutAdvanced
-from gateway.events import shown
+from gateway.views.events import shown
 
 line = OrderLine("tea", "Tea", "drinks", 2, 100)
 placed = OrderPlaced("o1", "c1", "EUR", (line,), 2, 200, 0, 200, "tok_ok", "orchestrated")

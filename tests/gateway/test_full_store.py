@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from nats.js.errors import ServiceUnavailableError
 
-from bus.broker import BrokerSettings, EmbeddedBroker, free_port
-from bus.connection import close, connect
+from bus.servers.broker import BrokerSettings, EmbeddedBroker, free_port
+from bus.servers.connection import close, connect
 from tests.gateway.asserts import problem
 from tests.system import Shop, System, order_of, running_system, unique
 

@@ -14,7 +14,7 @@ from gateway import compose
 from gateway.graphql.loaders import Loaders
 from gateway.graphql.schema import SCHEMA
 from gateway.graphql.weighing import COST_MAX, DEPTH_MAX, Bounded
-from gateway.tokens import Principal
+from gateway.http.tokens import Principal
 from projections.projection import Value
 from projections.reader import Query, Reader
 from tests.gateway.asserts import problem

@@ -13,13 +13,13 @@ from litestar.datastructures import State
 from litestar.middleware import DefineMiddleware
 from litestar.params import FromPath
 
-from gateway import limits
 from gateway.app import Traced, create_app
-from gateway.limits import Bucket, Limits, buckets_of
-from gateway.problems import handle
-from gateway.security import Authentication
+from gateway.http import limits
+from gateway.http.limits import Bucket, Limits, buckets_of
+from gateway.http.problems import handle
+from gateway.http.security import Authentication
+from gateway.http.tokens import Role, Tokens
 from gateway.settings import Rate, Settings, SettingsError
-from gateway.tokens import Role, Tokens
 from tests.bus.waiting import until
 from tests.gateway.asserts import problem
 

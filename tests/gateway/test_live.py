@@ -9,7 +9,7 @@ import pytest
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Message, Receive, Scope, Send
 
-from gateway.live import Cut
+from gateway.http.live import Cut
 from tests.bus.waiting import PATIENCE_S
 
 

@@ -15,21 +15,21 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from msgspec import Raw
 from nats.aio.client import Client
 
-from bus.blocks import decoder_of
-from bus.broker import free_port
 from bus.calls.over_nats import NatsTransport
 from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
-from bus.checkpoints import Checkpoints
 from bus.commands import Envelope as CommandEnvelope
 from bus.commands import Stored
-from bus.database import Database
-from bus.endpoint import Endpoint
-from bus.engine import Engine
-from bus.log import MemoryLog
-from bus.reactor import Again, Reactor, ReactorLimits
+from bus.engines.endpoint import Endpoint
+from bus.engines.engine import Engine
+from bus.logs.blocks import decoder_of
+from bus.logs.log import MemoryLog
+from bus.outboxes.database import Database
+from bus.outboxes.state_stored import answer_queries
+from bus.reactors.checkpoints import Checkpoints
+from bus.reactors.reactor import Again, Reactor, ReactorLimits
 from bus.sender import Sender
-from bus.state_stored import answer_queries
+from bus.servers.broker import free_port
 from domains.customers.customer import Customer, customers
 from domains.customers.messages import CustomerCommand, CustomerEvent, EraseCustomer, SaveCustomer
 from domains.notifications.messages import (
@@ -203,7 +203,7 @@ async def test_nothing_goes_out_again_when_the_log_is_read_again(shop: Shop, pos
 async def test_what_waits_for_the_mail_server_goes_out_when_it_is_back(
     shop: Shop, post: Post, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "bus.reactor")
+    caplog.set_level(logging.INFO, "bus.reactors.reactor")
     await shop.customer(SaveCustomer("c1", "Ada", "ada@x.example"))
     for number in range(10):
         await shop.confirm(f"o{number}", "c1")

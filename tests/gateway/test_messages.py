@@ -11,11 +11,11 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from bus.command_queue import Done, GivenUp, Queued, Rejected
 from bus.commands import Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
+from bus.queues.command_queue import Done, GivenUp, Queued, Rejected
 from domains.inventory.messages import ReceiveStock
 from gateway import compose
-from gateway.docs import VERBS, messages
+from gateway.contracts.docs import VERBS, messages
 from tests.system import REPOSITORY, Shop, System
 
 DOCUMENT = msgspec.json.decode(msgspec.json.encode(messages()))

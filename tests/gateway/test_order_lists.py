@@ -14,8 +14,8 @@ from nats.aio.client import Client
 
 from bench.lives import lives
 from bus.announcements import Announcer, Standing, Standings
-from bus.blocks import BLOCK_COMMITS_MAX, block_decoder, seal
-from bus.log import MemoryLog
+from bus.logs.blocks import BLOCK_COMMITS_MAX, block_decoder, seal
+from bus.logs.log import MemoryLog
 from domains.kernel import Rejected
 from domains.orders.messages import (
     CancelOrder,
@@ -29,8 +29,8 @@ from domains.orders.messages import (
     ShipOrder,
 )
 from domains.orders.order import orders
-from gateway.changes import Changes
-from gateway.order_lists import (
+from gateway.views.changes import Changes
+from gateway.views.order_lists import (
     COMMITS_AT_ONCE,
     MISSED_RECORDS_MAX,
     WAITING_MAX,
@@ -322,14 +322,14 @@ async def test_what_is_too_long_ago_is_not_read_again(lists: Lists, monkeypatch:
         await lists.grow(1)
     assert await lists.lists.missed(EVERYTHING, 0, MISSED_RECORDS_MAX + 1) is None
     assert len(await lists.lists.missed(EVERYTHING, 0, 4) or ()) == 3
-    monkeypatch.setattr("gateway.order_lists.MISSED_CHANGES_MAX", 2)
+    monkeypatch.setattr("gateway.views.order_lists.MISSED_CHANGES_MAX", 2)
     assert await lists.lists.missed(EVERYTHING, 0, 4) is None
 
 
 async def test_who_does_not_take_what_waits_is_lost_and_holds_nothing(
     lists: Lists, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.order_lists.WAITING_MAX", 20)
+    monkeypatch.setattr("gateway.views.order_lists.WAITING_MAX", 20)
     await lists.grow(1)
     async with lists.lists.following(EVERYTHING) as slow, lists.lists.following(EVERYTHING) as quick:
         got: list[ListChange] = []

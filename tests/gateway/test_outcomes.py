@@ -11,13 +11,13 @@ import httpx
 import msgspec
 import pytest
 
-from bus.blocks import GENESIS, EncodedCommit, hash_of, seal
-from bus.command_queue import CommandQueue
-from bus.connection import Client
-from bus.log import Appended, MemoryLog
+from bus.logs.blocks import GENESIS, EncodedCommit, hash_of, seal
+from bus.logs.log import Appended, MemoryLog
+from bus.queues.command_queue import CommandQueue
+from bus.servers.connection import Client
 from gateway import compose
-from gateway.outcomes import CLOCKS_DIFFER_S, Asked, Outcomes, asked_now, opened, sealed
-from gateway.tokens import Tokens
+from gateway.http.outcomes import CLOCKS_DIFFER_S, Asked, Outcomes, asked_now, opened, sealed
+from gateway.http.tokens import Tokens
 from projections.history import History
 from projections.projection import Projection, Recorded, recorded_of
 from tests.gateway.asserts import problem

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from bus.calls.call import AnswerTooLarge, BreakerOpen, Busy, Call, CallFailed, Reply, Unreachable
 from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
-from bus.reactor import Again
+from bus.reactors.reactor import Again
 from bus.sender import Sender
 from gateway.effects.outside import Cause, Outside
 

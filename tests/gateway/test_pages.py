@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.gate import AnyRequest, expected_version, is_known, positions, uuid7
-from gateway.pages import after, page
-from gateway.problems import Problem
+from gateway.http.gate import AnyRequest, expected_version, is_known, positions, uuid7
+from gateway.http.pages import after, page
+from gateway.http.problems import Problem
 
 
 def asked(path: str = "/v1/things", headers: dict[str, str] | None = None, **query: str) -> AnyRequest:

@@ -14,16 +14,16 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from bus.blocks import Commit, decoder_of
 from bus.calls.over_http import HttpTransport
 from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
-from bus.endpoint import Endpoint
-from bus.engine import Engine
-from bus.log import MemoryLog
-from bus.reactor import Again, Occurrence
+from bus.engines.endpoint import Endpoint
+from bus.engines.engine import Engine
+from bus.logs.blocks import Commit, decoder_of
+from bus.logs.log import MemoryLog
+from bus.queues.work_queue import Job, WorkQueue
+from bus.reactors.reactor import Again, Occurrence
 from bus.sender import Sender
-from bus.work_queue import Job, WorkQueue
 from domains.payments.messages import (
     PaymentCaptured,
     PaymentCommand,

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bus.log import EPOCH_SEQUENCE
+from bus.logs.log import EPOCH_SEQUENCE
 from gateway.compose import PROJECTIONS
 from tests.gateway.asserts import problem
 from tests.system import Shop, until

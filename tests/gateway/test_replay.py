@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec import Struct
 
-from bus.blocks import BLOCK_BYTES_MAX, GENESIS, Commit, hash_of, seal
+from bus.logs.blocks import BLOCK_BYTES_MAX, GENESIS, Commit, hash_of, seal
 from domains.orders.messages import OrderPlaced, OrderReserved
 from gateway import compose
 from gateway.cli.main import tally as group
-from gateway.recorded import LINE_BYTES_MAX
+from gateway.history.recorded import LINE_BYTES_MAX
 from tests.system import REPOSITORY, Shop, System
 
 RECORDINGS = sorted((REPOSITORY / "tests" / "recorded").glob("*.jsonl.gz"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.schemas import REGISTER, main
+from gateway.contracts.schemas import REGISTER, main
 
 UNITS = '   "units": {"is":"int"},\n'
 

@@ -7,7 +7,7 @@ import time
 import jwt
 import pytest
 
-from gateway.tokens import ALGORITHM, ISSUER, InvalidToken, Principal, Role, Tokens
+from gateway.http.tokens import ALGORITHM, ISSUER, InvalidToken, Principal, Role, Tokens
 
 SECRET = "s" * 48
 
@@ -65,7 +65,7 @@ def test_tokens_of_another_secret_are_refused() -> None:
 
 
 def test_only_so_many_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.tokens.TOKENS_KNOWN_MAX", 3)
+    monkeypatch.setattr("gateway.http.tokens.TOKENS_KNOWN_MAX", 3)
     tokens = Tokens(SECRET)
     made = [tokens.issue("staff", f"s{number}") for number in range(5)]
     assert [tokens.check(token).subject for token in made] == [f"s{number}" for number in range(5)]

@@ -8,7 +8,7 @@ import httpx
 
 from bus.presence import Owned, Worker
 from gateway.compose import LOGS
-from gateway.services import services_of
+from gateway.views.services import services_of
 from tests.gateway.asserts import problem
 from tests.system import System, tally, until
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import supervisor as module
-from gateway.supervisor import Child, ChildFailed, Supervisor, until
+from gateway.runtime import supervisor as module
+from gateway.runtime.supervisor import Child, ChildFailed, Supervisor, until
 from tests.system import alive
 
 PATIENCE_S = 20.0

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.versions import DEPRECATED_SINCE
+from gateway.http.versions import DEPRECATED_SINCE
 from tests.gateway.asserts import problem
 from tests.gateway.streams import following
 from tests.gateway.test_async_commands import ASYNC, accepted, settled

@@ -8,8 +8,8 @@ import httpx
 import msgspec
 import pytest
 
+from gateway.effects.webhooks import SIGNATURE, WINDOW_S, WebhookRefused, sign, verify
 from gateway.settings import webhook_secret
-from gateway.webhooks import SIGNATURE, WINDOW_S, WebhookRefused, sign, verify
 from tests.gateway.asserts import problem
 from tests.system import HELD, Json, Shop, System, unique
 

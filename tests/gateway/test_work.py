@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from bus.blocks import hash_of
-from bus.broker import EmbeddedBroker
-from bus.connection import close, connect
-from bus.jetstream import JetStreamLog
-from bus.log import Appended
-from bus.overlay import TAIL_BLOCKS_MAX
+from bus.engines.overlay import TAIL_BLOCKS_MAX
+from bus.logs.blocks import hash_of
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import Appended
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import close, connect
 from gateway.compose import DOMAINS
+from gateway.runtime.work import work
 from gateway.settings import Settings
-from gateway.work import work
 from tests.bus.waiting import PATIENCE_S
 
 ENDS_WITHIN_S = 2.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from bus.blocks import Commit
+from bus.logs.blocks import Commit
 from domains.customers.customer import Customer, customers
 from domains.customers.messages import SaveCustomer
 from gateway import compose

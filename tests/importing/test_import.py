@@ -13,28 +13,28 @@ import pytest
 from rich.console import Console
 
 from bus.announcements import Standings
-from bus.broker import EmbeddedBroker
 from bus.commands import Stored
-from bus.connection import Client, close, connect
-from bus.jetstream import JetStreamLog
+from bus.logs.jetstream import JetStreamLog
 from bus.presence import Announcing, this_process
 from bus.sender import Sender
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import Client, close, connect
 from domains.catalogue.messages import DefineProduct
 from domains.customers.customer import customers
 from domains.customers.messages import EraseCustomer, SaveCustomer
 from domains.inventory.messages import ItemQuantity, ReserveStock
 from domains.orders.messages import OrderLine, PlaceOrder
 from gateway import compose
-from gateway.engines import run_engines
 from gateway.importing.folder import ImportResult, heard, import_records
 from gateway.importing.olist import FolderUnusable, read_folder
 from gateway.importing.plan import Life, Step, lives_of, people, plan, reviews
 from gateway.importing.report import as_json, render
 from gateway.importing.run import ImportFailed, Patience, Refusal, run
-from gateway.reactions import run_reactions
+from gateway.runtime.engines import run_engines
+from gateway.runtime.reactions import run_reactions
+from gateway.runtime.state_stored import run_state_stored
+from gateway.runtime.work import run_projections
 from gateway.settings import Settings, home
-from gateway.state_stored import run_state_stored
-from gateway.work import run_projections
 from projections.reader import Reader
 from tests.bus.waiting import PATIENCE_S
 from tests.importing.dataset import CARRIED, ORDERS, Dataset, everything

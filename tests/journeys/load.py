@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from bus.blocks import Chain, Commit, decoder_of
 from bus.commands import Stored, Unavailable, Unknown
-from bus.jetstream import JetStreamLog
+from bus.logs.blocks import Chain, Commit, decoder_of
+from bus.logs.jetstream import JetStreamLog
 from bus.sender import Sender
 from domains.orders.messages import CancelOrder, OrderEvent, OrderLine, PlaceOrder
 from domains.orders.order import orders

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from bus.checkpoints import Checkpoints
-from bus.endpoint import Endpoint
-from bus.engine import Engine
-from bus.log import Log, MemoryLog
-from bus.processes import follow
-from bus.reactor import Reactor
+from bus.engines.endpoint import Endpoint
+from bus.engines.engine import Engine
+from bus.logs.log import Log, MemoryLog
+from bus.reactors.checkpoints import Checkpoints
+from bus.reactors.processes import follow
+from bus.reactors.reactor import Reactor
 from bus.sender import Sender
 from domains.loyalty.points import loyalty
 from domains.orders.messages import OrderCancelled, OrderPaid, OrderPlaced

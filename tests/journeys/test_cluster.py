@@ -16,15 +16,15 @@ from pathlib import Path
 import nats.errors
 import pytest
 
-from bus.blocks import hash_of
-from bus.broker import EmbeddedBroker
-from bus.cluster import LocalCluster
-from bus.connection import Client, close, connect
-from bus.endpoint import Endpoint
-from bus.engine import Engine
-from bus.jetstream import JetStreamLog
-from bus.log import Appended, LogUnreachable
+from bus.engines.endpoint import Endpoint
+from bus.engines.engine import Engine
+from bus.logs.blocks import hash_of
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import Appended, LogUnreachable
 from bus.sender import Sender
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.cluster import LocalCluster
+from bus.servers.connection import Client, close, connect
 from domains.orders.messages import CancelOrder, PlaceOrder
 from domains.orders.order import orders
 from tests.journeys.load import IN_FLIGHT, Load, commits_of, everything_acknowledged

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from bus.broker import EmbeddedBroker
-from bus.cluster import LocalCluster
-from bus.connection import close, connect
-from bus.leases import LEASE_S
+from bus.owners.leases import LEASE_S
 from bus.presence import Present
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.cluster import LocalCluster
+from bus.servers.connection import close, connect
 from gateway import compose
 from gateway.settings import Settings
 from tests.journeys.books import balanced

@@ -13,19 +13,19 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from bus.blocks import Block
-from bus.broker import EmbeddedBroker
 from bus.commands import Answer, Stored, Unavailable
-from bus.connection import Client, close, connect
-from bus.jetstream import JetStreamLog
+from bus.logs.blocks import Block
+from bus.logs.jetstream import JetStreamLog
 from bus.presence import Present
 from bus.sender import Sender
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import Client, close, connect
 from domains.inventory.messages import ReceiveStock
 from domains.orders.messages import OrderLine, PlaceOrder
 from gateway import compose
 from gateway.cli.main import tally as group
+from gateway.runtime.work import parts_of
 from gateway.settings import Settings
-from gateway.work import parts_of
 from tests.system import PATIENCE_S, REPOSITORY, TALLY, Json, environment_of
 
 SELLING = ("catalogue", "orders", "checkout")

@@ -9,7 +9,7 @@ import pytest
 from nats.aio.client import Client
 
 from bus.announcements import Announcer, Standings
-from bus.jetstream import JetStreamLog
+from bus.logs.jetstream import JetStreamLog
 from projections.reader import Reader
 from tests.bus.written import Written
 from tests.projections.shop import Shop

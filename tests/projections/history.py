@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bus.commands import Envelope
-from bus.engine import Engine
-from bus.log import MemoryLog
+from bus.engines.engine import Engine
+from bus.logs.log import MemoryLog
 from domains.billing.invoice import billing
 from domains.billing.messages import CancelInvoice, DraftInvoice, InvoiceLine, IssueInvoice
 from domains.catalogue.messages import DefineProduct

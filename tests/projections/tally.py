@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bus.blocks import Chain, block_decoder
-from bus.log import Log
+from bus.logs.blocks import Chain, block_decoder
+from bus.logs.log import Log
 from projections.batches import Batch, ReadBlock
 from projections.feed import Decoder
 from projections.projection import Fact, Projection, Statement, bound

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from bus.blocks import Commit
+from bus.logs.blocks import Commit
 from domains.customers.messages import CustomerChanged, CustomerErased, CustomerRegistered
 from projections.batches import Batch, ReadBlock
 from projections.customers import customer_status

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from bus.blocks import GENESIS, seal
+from bus.logs.blocks import GENESIS, seal
 from projections.batches import Batch
 from projections.feed import Feed, remembered_position
 from projections.reader import ReadModelMissing

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from msgspec import Struct
 
-from bus.blocks import Commit
+from bus.logs.blocks import Commit
 from domains.orders.messages import OrderCancelled, OrderLine, OrderPaid, OrderPlaced, OrderReserved, OrderShipped
 from projections import grouping
 from projections.grouping import grouped

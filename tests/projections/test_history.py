@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bus.blocks import decoder_of
-from bus.log import LogDamaged, MemoryLog
+from bus.logs.blocks import decoder_of
+from bus.logs.log import LogDamaged, MemoryLog
 from projections.batches import Batch
 from projections.commit_index import commit_index
 from projections.files import ReadModelFiles

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from bus.control import Reply
-from bus.log import Record
+from bus.logs.log import Record
 from projections.mending import REASON_CHARS_MAX, Mending, Parked, ParkedKeys, id_of
 from projections.parking import Redriven
 from projections.store import Store

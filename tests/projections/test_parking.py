@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.log import LogDamaged, MemoryLog
+from bus.logs.log import LogDamaged, MemoryLog
 from projections.aggregate_state import aggregate_state
 from projections.batches import Batch
 from projections.parking import Redriven, TooMuchParked

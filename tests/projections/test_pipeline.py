@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from bus.blocks import Chain, Commit
-from bus.log import MemoryLog
+from bus.logs.blocks import Chain, Commit
+from bus.logs.log import MemoryLog
 from domains.orders.messages import (
     OrderCancelled,
     OrderEvent,

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bus.blocks import Commit
+from bus.logs.blocks import Commit
 from domains.inventory.messages import ItemQuantity, StockRefused, StockReserved
 from domains.orders.messages import OrderCancelled, OrderLine, OrderPlaced
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.processes.checkout import checkout
 from domains.processes.messages import CheckoutAdvanced, CheckoutInput, Observe
 from domains.shipping.messages import ShipmentPickedUp
-from gateway.processes import ProcessStatus, processes_of
+from gateway.views.processes import ProcessStatus, processes_of
 from projections.batches import Batch, ReadBlock
 from projections.files import ReadModelFiles
 from projections.processes import STUCK_AFTER_S, processes

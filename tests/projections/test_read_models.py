@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bus.blocks import Commit, decoder_of
+from bus.logs.blocks import Commit, decoder_of
 from domains.billing.messages import InvoiceCredited, InvoiceDrafted, InvoiceDropped, InvoiceIssued
 from domains.catalogue.messages import ProductDefined, ProductRevised
 from domains.inventory.messages import ItemDispatched, ItemReleased, ItemReserved, StockReceived, StockRefused

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from bus.log import MemoryLog
+from bus.logs.log import MemoryLog
 from projections.batches import Batch
 from projections.files import ReadModelFiles
 from projections.projection import Projection

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from bus.announcements import RebuildProgress
-from bus.jetstream import JetStreamLog
+from bus.logs.jetstream import JetStreamLog
 from projections import pipeline
 from projections.batches import Batch
 from projections.build import Build

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 
-from bus.jetstream import JetStreamLog
+from bus.logs.jetstream import JetStreamLog
 from projections.files import ReadModelFiles
 from projections.projection import Projection
 from projections.reader import Reader

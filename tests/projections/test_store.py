@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.blocks import decoder_of
-from bus.log import MemoryLog
+from bus.logs.blocks import decoder_of
+from bus.logs.log import MemoryLog
 from projections.batches import Batch
 from projections.projection import Projection
 from projections.sales import sales

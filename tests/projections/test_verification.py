@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bus.blocks import decoder_of
-from bus.log import MemoryLog
+from bus.logs.blocks import decoder_of
+from bus.logs.log import MemoryLog
 from domains.orders.order import orders
 from projections import verification
 from projections.aggregate_state import aggregate_state

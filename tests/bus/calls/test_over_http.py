@@ -13,13 +13,13 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from bus.broker import free_port
 from bus.calls.breaker import State
 from bus.calls.call import GRACE_S, AnswerTooLarge, Busy, CallFailed, DeadlineExceeded, NoAnswer, Unreachable, http_call
 from bus.calls.deadline import HEADER
 from bus.calls.over_http import ANSWER_BYTES_MAX, CONNECT_TIMEOUT_S, HttpTransport, balanced, client, retry_after_s
 from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
+from bus.servers.broker import free_port
 
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

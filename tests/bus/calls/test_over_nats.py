@@ -8,11 +8,11 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bus.broker import EmbeddedBroker
 from bus.calls.call import Call, NoAnswer, Unreachable
 from bus.calls.deadline import deadline_of
 from bus.calls.over_nats import NatsTransport
-from bus.connection import close, connect
+from bus.servers.broker import EmbeddedBroker
+from bus.servers.connection import close, connect
 
 
 async def test_a_question_is_answered_and_knows_its_deadline(client: Client, unique: str) -> None:

@@ -1,0 +1,1 @@
+"""Command engines: what decides, in memory, one a partition, and what it rests on."""

@@ -1,0 +1,1 @@
+"""Reactors: whatever does something about events - processes, policies, effects - and deadlines for it."""

@@ -1,0 +1,1 @@
+"""nats-servers: started, reached, and checked before anything is entrusted to them."""

@@ -1,0 +1,377 @@
+"""What every route does with a command or a query: keys, deadlines, positions, and the answers' meaning in HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Annotated, NoReturn
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.params import Parameter
+from msgspec import Raw, Struct
+
+from bus.announcements import Standings
+from bus.calls.call import CallFailed, DeadlineExceeded
+from bus.calls.deadline import HEADER, deadline_of
+from bus.calls.path import CallPath
+from bus.commands import COMMAND_BYTES_MAX, Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
+from bus.logs.log import EPOCH_SEQUENCE, Log, LogUnreachable
+from bus.outboxes.state_stored import Kept, Unanswered, ask
+from bus.queues.command_queue import CommandQueue, NotQueued, Queued
+from bus.sender import COMMAND_TIMEOUT_S, Sender
+from domains.kernel import ID_PATTERN
+from gateway.compose import AnyPolicy, Process
+from gateway.http.answers import Accepted
+from gateway.http.consequences import Consequences
+from gateway.http.outcomes import Asked, Outcomes, asked_now, sealed
+from gateway.http.problems import Problem, refused, unavailable
+from gateway.http.tokens import Principal, Tokens
+from gateway.http.versions import canonical
+from gateway.views.catalogue import Catalogue
+from gateway.views.changes import Changes
+from gateway.views.order_lists import OrderLists
+from projections.feed import Decoder
+from projections.history import History
+from projections.order_summary import order_summary
+from projections.projection import Projection
+from projections.reader import Reader
+
+WAIT_S = 2.0
+WAIT_MAX_S = 30.0
+KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,128}")
+ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18}){0,2}"')
+POSITION_PATTERN = re.compile(r"([a-z_]{1,64})=(\d{1,18})")
+WAITS_PATTERN = re.compile(r"wait=(\d{1,5}(?:\.\d{1,3})?)")
+POSITIONS_MAX = 16
+_DEADLINE = HEADER.lower().encode()
+
+log = logging.getLogger(__name__)
+
+AnyRequest = Request[Principal, None, State]
+PathId = Annotated[str, Parameter(pattern=ID_PATTERN, max_length=64)]
+"""An id in a path. Litestar keeps to its own constraints there, so msgspec's have to be said again."""
+QueryId = Annotated[str | None, Parameter(pattern=ID_PATTERN, max_length=64)]
+"""The same in a query, where it may be left out."""
+
+
+class Written(Struct, frozen=True):
+    """What a command came to: `events` are empty when nothing had to change. `position` is empty as long as the log
+    takes nothing from an outbox: it is done, and is told of later."""
+
+    position: str
+    version: int
+    events: Raw | None
+    repeated: bool
+
+    @property
+    def headers(self) -> dict[str, str]:
+        where = {"Position": self.position} if self.position else {}
+        return {**where, "ETag": f'"{self.version}"'}
+
+
+class Key(Struct, frozen=True):
+    """A command's id, and the code of the refusal when it was used for something else before."""
+
+    id: str
+    reused: str = "id_reused"
+
+
+class Gate:
+    """The gateway's ways to the inside: senders for commands, read models for queries, the logs for
+    the past, standings for positions and changes."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        reader: Reader,
+        standings: Standings,
+        logs: Mapping[str, Log],
+        decoders: Mapping[str, Decoder],
+        tokens: Tokens,
+        processes: Sequence[Process],
+        policies: Sequence[AnyPolicy],
+        services: Mapping[str, CallPath],
+        queue: CommandQueue,
+    ) -> None:
+        """`services` are the paths to those that are asked what they keep."""
+        self._tokens = tokens
+        self._services = services
+        self._queue = queue
+        self.sender = sender
+        self.reader = reader
+        self.standings = standings
+        self.logs = logs
+        self.history = History(reader, logs, decoders)
+        self.outcomes = Outcomes(self.history, logs, decoders, self.reached, self._queue)
+        self.changes = Changes(standings, reader)
+        orders = order_summary.stream
+        self.lists = OrderLists(logs[orders], decoders[orders], standings, reader, self.changes)
+        self.catalogue = Catalogue(reader, standings)
+        self._consequences = Consequences(processes, policies, logs, standings, self.reached)
+        self._running: set[str] = set()
+
+    def key(self, request: AnyRequest) -> Key:
+        """The id of the command that a request stands for, scoped to who asks."""
+        given = header(request, b"idempotency-key")
+        if given is None:
+            return Key(uuid7())
+        if not KEY_PATTERN.fullmatch(given):
+            detail = "an Idempotency-Key is 1 to 128 printable ASCII characters without spaces"
+            raise Problem(422, "malformed", detail, field="header:Idempotency-Key")
+        return Key(_hashed(request.user.subject, "key", given))
+
+    def natural_key(self, request: AnyRequest, about: str, reused: str) -> Key:
+        """The same, for a command that is the only one of its kind about something, whether the client has a key."""
+        if header(request, b"idempotency-key") is not None:
+            return self.key(request)
+        return Key(_hashed(request.user.subject, "about", about), reused)
+
+    async def execute(
+        self, request: AnyRequest, key: Key, command: Struct, *, correlation: str, location: str
+    ) -> Written:
+        """Send a command and wait until it is on disk. `location`: where what it did is to be seen.
+
+        Raises `Problem` for everything else; `Accepted` where only the log can say, and where the client prefers not
+        to wait: then the command is in the queue.
+        """
+        digest = digest_of(
+            f"{request.method} {canonical(request.scope['path'])}\n".encode() + request.scope["state"].get("body", b"")
+        )
+        left_s = time_left_s(request)
+        if responds_async(request):
+            await self._enqueue(request, key, command, digest, correlation, location)
+        if key.id in self._running:
+            raise Problem(409, "still_running", "this Idempotency-Key is being worked on", headers={"Retry-After": "1"})
+        self._running.add(key.id)
+        try:
+            answer = await self.sender.send(
+                command,
+                id=key.id,
+                digest=digest,
+                actor=f"{request.user.role}:{request.user.subject}",
+                correlation=correlation,
+                trace=request.scope["state"]["traceparent"],
+                expect=expected_version(request),
+                timeout_s=min(COMMAND_TIMEOUT_S, left_s),
+            )
+        finally:
+            self._running.discard(key.id)
+        domain = self.sender.domain_of(command)
+        match answer:
+            case Stored(position, version, events, repeated):
+                return Written(f"{domain}={position}" if position else "", version, events, repeated)
+            case Unchanged(position, version):
+                return Written(f"{domain}={position}" if position else "", version, None, repeated=False)
+            case Refused(code, detail, field):
+                if code == "id_reused":
+                    code, detail = key.reused, "the same key was used with another body before"
+                raise refused(code, detail, field)
+            case Unavailable(code, retry_after_s):
+                detail = _UNAVAILABLE.get(code, "nothing was written; come again")
+                raise unavailable("overloaded" if code == "overloaded" else "unavailable", detail, retry_after_s)
+            case Unknown():
+                detail = "whether this was written is not known yet; under its Idempotency-Key it may also be repeated"
+                raise Accepted(sealed(asked_now(domain, key.id, digest), self._tokens, request.user.subject), detail)
+
+    async def _enqueue(
+        self, request: AnyRequest, key: Key, command: Struct, digest: str, correlation: str, location: str
+    ) -> NoReturn:
+        """Put a command into the queue. Raises `Accepted`, or `Problem` when it is not there."""
+        queued = Queued(
+            id=key.id,
+            command=Raw(msgspec.json.encode(command)),
+            digest=digest,
+            actor=f"{request.user.role}:{request.user.subject}",
+            correlation=correlation,
+            trace=request.scope["state"]["traceparent"],
+            expect=expected_version(request),
+            location=location,
+        )
+        if len(queued.command) > COMMAND_BYTES_MAX:
+            raise refused("command_too_large", f"a command is at most {COMMAND_BYTES_MAX} bytes")
+        domain = self.sender.domain_of(command)
+        try:
+            place = await self._queue.put(domain, queued)
+        except NotQueued as error:
+            maybe = "it may be in the queue; under its Idempotency-Key it can be sent again"
+            raise unavailable(error.code, maybe if error.maybe else _UNAVAILABLE[error.code]) from error
+        asked = Asked(domain, 0, key.id, digest, place)
+        raise Accepted(sealed(asked, self._tokens, request.user.subject), "it waits in the queue", applied=True)
+
+    async def kept(self, request: AnyRequest, service: str, aggregate: str) -> Kept:
+        """What a state-stored service keeps, from itself: never older than any answer that it gave.
+
+        Raises `Problem` 503 where it does not say, 504 where the client's time is up.
+        """
+        try:
+            return await ask(self._services[service], aggregate, time.monotonic() + time_left_s(request))
+        except DeadlineExceeded as error:
+            raise Problem(504, "deadline_exceeded", str(error)) from error
+        except CallFailed as error:
+            raise unavailable("unavailable", str(error), error.retry_after_s) from error
+        except Unanswered as error:
+            raise unavailable("unavailable", str(error)) from error
+
+    async def fresh(self, request: AnyRequest, *models: Projection) -> dict[str, str]:
+        """Wait until these read models show what `Min-Position` asks for. Headers to add: a warning when stale.
+
+        A position of a log that feeds none of them asks for what processes and policies did upon it (`Consequences`).
+
+        Raises `Problem` 503 `position_not_reached` unless the client takes a stale answer.
+        """
+        left_s = time_left_s(request)
+        asked = header(request, b"min-position")
+        if not asked:
+            return {}
+        wanted = positions(asked)
+        unknown = [domain for domain in wanted if domain not in self.logs]
+        if unknown:
+            raise Problem(422, "malformed", f"there is no log {unknown[0]}", field="header:Min-Position")
+        prefer = header(request, b"prefer") or ""
+        waits = WAITS_PATTERN.search(prefer)
+        wait_s = min(float(waits[1]), WAIT_MAX_S) if waits else WAIT_S
+        wait_s = min(wait_s, left_s)
+        elsewhere = wanted.keys() - {model.stream for model in models}
+        try:
+            reached = await asyncio.gather(
+                *(self.reached(model, wanted[model.stream], wait_s) for model in models if model.stream in wanted),
+                *(
+                    self._consequences.shown(domain, wanted[domain], model, wait_s)
+                    for domain in elsewhere
+                    if wanted[domain] > EPOCH_SEQUENCE
+                    for model in models
+                ),
+            )
+        except LogUnreachable as error:
+            log.info("what %s led to cannot be told: %s", asked, error)
+            reached = [False]
+        if all(reached):
+            return {}
+        if "handling=stale" in prefer:
+            return {"Warning": '110 - "Response is Stale"'}
+        raise unavailable("position_not_reached", f"{asked} was not reached in {wait_s:g} s")
+
+    async def reached(self, model: Projection, sequence: int, wait_s: float) -> bool:
+        if sequence <= EPOCH_SEQUENCE:
+            return True
+        if self.standings.latest(model.name) is None and await self.reader.sequence(model.name) >= sequence:
+            return True
+        return await self.standings.wait(model.name, sequence, wait_s)
+
+    async def up_to_date(self, model: Projection, wait_s: float = WAIT_S) -> None:
+        """Wait, bounded, until a read model shows all that its log holds now."""
+        try:
+            head = await self.logs[model.stream].head()
+        except LogUnreachable as error:
+            raise unavailable("unavailable", "the log cannot be reached") from error
+        if not await self.reached(model, head, wait_s):
+            raise unavailable("position_not_reached", f"{model.name} lags behind its log")
+
+
+def gate_of(request: AnyRequest) -> Gate:
+    gate: Gate = request.app.state.gate
+    return gate
+
+
+def header(request: AnyRequest, name: bytes) -> str | None:
+    """A header by its name in lower case, without a parsed map of all of them."""
+    return next((value.decode("latin-1") for given, value in request.scope["headers"] if given == name), None)
+
+
+def time_left_s(request: AnyRequest) -> float:
+    """For how long whoever asks waits, where he says so (`Deadline-Ms`); else `inf`.
+
+    Raises `Problem` 504 for what is late, and so is not begun, 422 for what makes no sense.
+    """
+    given = header(request, _DEADLINE)
+    if given is None:
+        return math.inf
+    try:
+        left_s = deadline_of({HEADER: given}, 0.0)
+    except ValueError as error:
+        raise Problem(422, "malformed", str(error), field=f"header:{HEADER}") from error
+    if left_s <= 0:
+        raise Problem(504, "deadline_exceeded", "the deadline had passed, so it was not begun")
+    return left_s
+
+
+def responds_async(request: AnyRequest) -> bool:
+    """Whether the client would rather ask later than wait (`Prefer: respond-async`, RFC 7240)."""
+    prefers = header(request, b"prefer")
+    return prefers is not None and "respond-async" in (each.strip().lower() for each in prefers.split(","))
+
+
+def expected_version(request: AnyRequest) -> int | None:
+    """The version that `If-Match` asks for."""
+    given = header(request, b"if-match")
+    if given is None or given == "*":
+        return None
+    match = ETAG_PATTERN.fullmatch(given.strip())
+    if match is None:
+        raise Problem(412, "version_conflict", f"no version has the ETag {given[:64]}", field="header:If-Match")
+    return int(match[1])
+
+
+def is_known(request: AnyRequest, etag: str) -> bool:
+    """Whether the client has what this ETag stands for already (`If-None-Match`)."""
+    given = header(request, b"if-none-match")
+    if given is None:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in given.split(",")}
+    return etag in tags or "*" in tags
+
+
+def positions(header: str) -> dict[str, int]:
+    """`orders=12,inventory=7` as a dict. Raises `Problem` for anything else."""
+    if not header:
+        return {}
+    wanted: dict[str, int] = {}
+    parts = header.split(",")
+    for part in parts[:POSITIONS_MAX]:
+        match = POSITION_PATTERN.fullmatch(part.strip())
+        if match is None or len(parts) > POSITIONS_MAX:
+            detail = "positions look like orders=12,inventory=7"
+            raise Problem(422, "malformed", detail, field="header:Min-Position")
+        wanted[match[1]] = max(int(match[2]), wanted.get(match[1], 0))
+    return wanted
+
+
+def uuid7() -> str:
+    """A UUID version 7 (RFC 9562): the time in milliseconds, then random bits, so that ids sort by age."""
+    value = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return _uuid(f"{value & ~(0x3 << 62) | 0x2 << 62:032x}")
+
+
+def _hashed(*parts: str) -> str:
+    """Derived ids: the same for the same parts, and nobody else's."""
+    return _uuid(blake2b("\n".join(parts).encode(), digest_size=16).hexdigest())
+
+
+def _uuid(digits: str) -> str:
+    """32 hexadecimal digits as a UUID is written; its class takes ten times as long."""
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+_UNAVAILABLE = {
+    "queue_full": "the queue is full; nothing was queued",
+    "queue_unavailable": "nobody leads the queue at the moment; nothing was queued",
+    "no_engine": "nobody handles these commands at the moment; nothing was written",
+    "broker_unreachable": "the broker cannot be reached; nothing was written",
+    "deadline_passed": "it would have come too late; nothing was written",
+    "overloaded": "too much waits already; nothing was written",
+    "contended": "another owner was always first; nothing was written",
+    "states_unreachable": "the stored states cannot be read at the moment; nothing was written",
+    "database_unavailable": "the service's database takes nothing at the moment; nothing was written",
+    "log_full": "the broker's store is full; nothing was written",
+    "log_unavailable": "nobody leads the log at the moment; nothing was written",
+    "log_refused": "the broker does not take this block; nothing was written",
+}

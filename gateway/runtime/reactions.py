@@ -1,0 +1,107 @@
+"""What follows from events: processes and their relays, policies, effects and the jobs of work queues, by service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AsyncExitStack
+from typing import Union
+
+import msgspec
+
+from bus.announcements import Announcer
+from bus.control import Reply, serve
+from bus.logs.jetstream import JetStreamLog
+from bus.presence import Present
+from bus.queues.work_queue import WorkQueue
+from bus.reactors.checkpoints import Checkpoints
+from bus.reactors.processes import PING, follow, observe, relay, ring
+from bus.reactors.reactor import Reactor
+from bus.reactors.timers import Timers
+from bus.sender import Sender
+from bus.servers.connection import Client
+from gateway import compose
+from gateway.effects.effects import Means
+from gateway.settings import Settings
+
+AnyReactor = Reactor[object]
+
+
+async def run_reactions(
+    client: Client, logs: dict[str, JetStreamLog], settings: Settings, services: Collection[str]
+) -> None:
+    """Of these services, until cancelled."""
+    present = Present(client)
+    await present.start()
+    sender = compose.sender(client, logs, present)
+    checkpoints = await Checkpoints.open(settings.data_dir / "reactors.db")
+    mesh = compose.mesh(settings)
+    means = Means(settings, client, sender, mesh)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(checkpoints.close)
+        processes = [process for process in compose.PROCESSES if process.domain.name in services]
+        timers = {each.domain.name: Timers(client, each.domain.name, settings.replicas) for each in processes}
+        for timer in timers.values():
+            await timer.open()
+        reactors = list(_inside(logs, sender, checkpoints, Announcer(client), services, timers))
+        for effects in compose.effects():
+            if effects.log in services:
+                decoder, made = compose.decoders()[effects.log], await stack.enter_async_context(effects.opened(means))
+                reactors.append(Reactor(effects.name, logs[effects.log], decoder, made, checkpoints))
+        working = [
+            (WorkQueue(client, jobs.queue, settings.replicas), await stack.enter_async_context(jobs.opened(means)))
+            for jobs in compose.jobs()
+            if jobs.service in services
+        ]
+        for service in compose.reacting() & set(services):
+            await serve(client, f"{PING}.{service}", pong)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(mesh.watch())
+                for process in processes:
+                    name = process.domain.name
+                    command = msgspec.json.Decoder(Union[process.domain.commands])  # noqa: UP007  # Made at run time.
+                    tasks.create_task(ring(sender, timers[name], command.decode, name))
+                for queue, do in working:
+                    tasks.create_task(queue.work(do))
+                for reactor in reactors:
+                    tasks.create_task(reactor.run())
+        finally:
+            for reactor in reactors:
+                await reactor.save()
+
+
+def _inside(
+    logs: dict[str, JetStreamLog],
+    sender: Sender,
+    checkpoints: Checkpoints,
+    announcer: Announcer,
+    services: Collection[str],
+    timers: Mapping[str, Timers],
+) -> Iterator[AnyReactor]:
+    """What stays between services: processes and policies."""
+    decoders = compose.decoders()
+    for process in compose.PROCESSES:
+        name = process.domain.name
+        if name not in timers:
+            continue
+        for stream, events in process.observes.items():
+            reactions = dict.fromkeys(events, observe(sender, process.wrap))
+            intake = process.intake(stream)
+            yield Reactor(intake, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)
+        relaying = dict.fromkeys(
+            process.domain.events, relay(sender, process.steps, name, timers[name], process.timing)
+        )
+        yield Reactor(process.relay, logs[name], decoders[name], relaying, checkpoints, told=announcer)
+    for policy in compose.POLICIES:
+        if policy.name not in services:
+            continue
+        for stream, events in policy.observes.items():
+            reactions = dict.fromkeys(events, follow(sender, policy))
+            name = compose.intake(policy.name, stream)
+            yield Reactor(name, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)
+
+
+async def pong(_: dict[str, str]) -> Reply:
+    """That somebody is there."""
+    return Reply()

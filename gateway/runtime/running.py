@@ -1,0 +1,72 @@
+"""What is running on this data folder, and how to reach it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from bus.servers.safety import check
+from gateway.settings import Settings, SettingsError
+
+
+class CannotStart(Exception):
+    """One line that says why, and what to do."""
+
+
+class AlreadyRunning(CannotStart):
+    """Somebody else's `tally up` has this folder."""
+
+
+class WorkerFailed(Exception):
+    """A part of a worker halted and cannot go on by itself."""
+
+
+class Running(Struct, frozen=True):
+    """Written by `tally up` into the data folder (0600: the broker's URL holds its password)."""
+
+    pid: int
+    nats_url: str
+    http_url: str
+    provider_url: str
+    carrier_url: str
+    nats_system_url: str = ""
+    smtp_url: str = ""
+
+
+def running(settings: Settings) -> Running | None:
+    """What the last `tally up` on this folder wrote down, if it has not cleaned up since."""
+    try:
+        return msgspec.json.decode(settings.run_file.read_bytes(), type=Running)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{settings.run_file} makes no sense: {error}") from error
+
+
+def write_running(path: Path, what: Running) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    fresh.write_bytes(msgspec.json.encode(what))
+    fresh.replace(path)
+
+
+def nats_url(settings: Settings) -> str:
+    """The broker of this system. Raises `SettingsError` when none is named and none runs."""
+    return _nats_urls(settings)[0]
+
+
+async def check_broker(settings: Settings) -> None:
+    """What a process does before it uses the broker. Raises `BrokerUnsafe`, `SettingsError`, `BrokerUnreachable`."""
+    url, system_url = _nats_urls(settings)
+    await check(url, system_url, settings.unsafe)
+
+
+def _nats_urls(settings: Settings) -> tuple[str, str]:
+    if settings.nats_url:
+        return settings.nats_url, settings.nats_system_url
+    found = running(settings)
+    if found is None:
+        raise SettingsError(f"nothing runs on {settings.data_dir}: start it with `just up`, or set TALLY_NATS_URL")
+    return found.nats_url, found.nats_system_url

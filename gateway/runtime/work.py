@@ -1,0 +1,142 @@
+"""The workers: all in one process, a part in each, or a service in each.
+
+A service's own are its engine or its database, what it does about events, and its effects. Read models are a node's:
+they are kept by one process for all services.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Collection
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Literal, get_args
+
+from bus.announcements import Announcer
+from bus.control import serve
+from bus.logs.jetstream import JetStreamLog
+from bus.presence import Announcing, Present, this_process
+from bus.queues import command_queue_worker
+from bus.queues.command_queue import ensure_queue
+from bus.queues.command_queue_worker import QueueWorker
+from bus.servers.connection import Client, close, connect
+from gateway import compose
+from gateway.runtime.collector import calm_the_collector
+from gateway.runtime.engines import run_engines
+from gateway.runtime.reactions import pong, run_reactions
+from gateway.runtime.running import WorkerFailed, check_broker, nats_url
+from gateway.runtime.state_stored import run_state_stored
+from gateway.settings import Settings, claim, home
+from projections.mending import DISCARD, PARKED, REDRIVE, Mending
+from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
+
+Part = Literal["commands", "projections", "processes", "states", "queue"]
+"""`commands`: the engines; `processes`: processes, policies, effects; `states`: the services that keep states;
+`queue`: what is queued for any of them."""
+PARTS: tuple[Part, ...] = get_args(Part)
+
+log = logging.getLogger(__name__)
+
+
+def parts_of(services: Collection[str]) -> tuple[Part, ...]:
+    """What there is to run of these services."""
+    there = {
+        "commands": {domain.name for domain in compose.DOMAINS},
+        "processes": compose.reacting(),
+        "states": {kept.name for kept in compose.STATE_STORED},
+    }
+    return tuple(part for part in PARTS if there.get(part, set()) & set(services))
+
+
+async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tuple[str, ...] = ()) -> None:
+    """Run these parts, of these services or of all, until SIGTERM or SIGINT. Raises what halted one of them, or
+    `MeshInvalid`."""
+    compose.mesh(settings)  # Said before anything begins.
+    await check_broker(settings)
+    claim(settings.data_dir)  # Before anything is put there: who comes later would take it for somebody else's.
+    loop = asyncio.get_running_loop()
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop.set)
+    async with AsyncExitStack() as stack:
+        running: list[asyncio.Task[None]] = []
+        wanted = services or compose.SERVICES
+
+        async def start() -> None:
+            announcing: Announcing | None = None
+            for part in parts:
+                client = await connect(nats_url(settings), part, closed=told_to_stop.set)
+                stack.push_async_callback(close, client)
+                logs = await compose.open_logs(client, settings)
+                if announcing is None:
+                    announcing = Announcing(client, this_process(parts, version("tallystream"), services))
+                    running.append(asyncio.create_task(announcing.run()))
+                match part:
+                    case "commands":
+                        running.append(asyncio.create_task(run_engines(client, logs, settings, announcing, wanted)))
+                    case "projections":
+                        running.append(asyncio.create_task(run_projections(client, logs, settings)))
+                    case "processes":
+                        running.append(asyncio.create_task(run_reactions(client, logs, settings, wanted)))
+                    case "queue":
+                        running.append(asyncio.create_task(run_queue(client, logs, settings)))
+                    case "states":
+                        for kept in compose.STATE_STORED:
+                            if kept.name in wanted:
+                                serving = run_state_stored(client, kept, logs[kept.name], settings, announcing)
+                                running.append(asyncio.create_task(serving))
+            log.info("working on %s of %s", ", ".join(parts), ", ".join(services) or "all services")
+
+        stopping = asyncio.create_task(told_to_stop.wait())
+        starting = asyncio.create_task(start())  # It may wait for long, and must end at once nevertheless.
+        await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+        starting.cancel()
+        await asyncio.wait({starting})
+        for task in running:
+            task.cancel()
+        for result in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise WorkerFailed(_reason(result)) from result
+
+
+async def run_projections(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
+    """Keep every read model up to date, until cancelled."""
+    calm_the_collector()
+    announcer = Announcer(client, home(settings))
+    await announcer.start()
+    worker = ProjectionWorker(announcer, logs, compose.decoders(), compose.PROJECTIONS, settings.read_models)
+    mending = Mending(worker.feeds)
+    await serve(client, REBUILD, worker.begin_rebuild)
+    await serve(client, ROLL_BACK, worker.begin_roll_back)
+    await serve(client, PARKED, mending.parked)
+    await serve(client, REDRIVE, mending.redrive)
+    await serve(client, DISCARD, mending.discard)
+    await worker.run()
+
+
+async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
+    """Handle queued commands, until cancelled. A part of its own: a burst must not wait for what its first commands
+    lead to."""
+    await ensure_queue(client, settings.replicas)
+    present = Present(client)
+    await present.start()
+    sender = compose.sender(client, logs, present)
+    commands = {each.name: each.commands for each in compose.LOGS}
+    queue = QueueWorker(client, sender, commands, erased=[each.name for each in compose.STATE_STORED])
+    await serve(client, command_queue_worker.PARKED, queue.parked)
+    await serve(client, command_queue_worker.REDRIVE, queue.redrive)
+    await serve(client, command_queue_worker.DISCARD, queue.discard)
+    await serve(client, command_queue_worker.PING, pong)
+    await queue.run()
+
+
+def _reason(error: Exception) -> str:
+    """What halted a part, without the groups that its tasks wrap it in."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__

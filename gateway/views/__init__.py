@@ -1,0 +1,1 @@
+"""Views: what resources look like outside, whichever way they are asked for."""
