@@ -71,7 +71,7 @@ format: setup
 
 # The long fault runs, all of them or `just faults engine`: the write path under kills, power cuts and damage
 faults *ARGS: setup
-    pytest -o addopts= --benchmark-skip -ra \
+    pytest -o addopts= --timeout 3600 --benchmark-skip -ra \
         {{ if ARGS =~ '^engine\b' { replace_regex(ARGS, '^engine\b', 'tests/faults') } else { '-m long tests ' + ARGS } }}
 
 # Measure: `just bench append` against its baselines; without a name the pure parts
