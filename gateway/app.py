@@ -36,6 +36,7 @@ from gateway.http.limits import Limits, buckets_of, unknown_routes
 from gateway.http.problems import handle
 from gateway.http.security import Authentication
 from gateway.http.tokens import Tokens
+from gateway.runtime.collector import calm_the_collector
 from gateway.runtime.logs import log_to_stderr
 from gateway.runtime.running import nats_url
 from gateway.settings import Settings, SettingsError, from_environment, home, jwt_secret, webhook_secret
@@ -98,6 +99,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             CommandQueue(client),
         )
         watching = asyncio.create_task(mesh.watch())
+        calm_the_collector()
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ class Total(Struct, frozen=True):
 TALLY = tally()
 TOTALS = Query(TALLY, "SELECT counter_id, total FROM total ORDER BY counter_id", Total)
 TOTAL = Query(TALLY, "SELECT counter_id, total FROM total WHERE counter_id = :id", Total)
+TOTAL_ON_LOOP = replace(TOTAL, by_key=True)
 
 
 @pytest.fixture
@@ -69,6 +71,47 @@ async def test_a_query_begun_after_a_write_sees_it_whatever_else_is_being_read(r
             assert await reader.sequence("tally") == batch.blocks[-1].sequence
         over.set()
         await asyncio.gather(*others)
+
+
+async def test_queries_on_the_loop_share_a_moment_and_none_begun_after_a_write_is_in_an_older_one(
+    reader: Reader, tmp_path: Path
+) -> None:
+    batches = await batches_of(*[1] * 50)
+    with live(TALLY, tmp_path) as store:
+        store.apply(batches[0])
+        over = asyncio.Event()
+        assert await reader.sequence("tally") == batches[0].blocks[-1].sequence  # From here on the file is open.
+        assert await reader.one(TOTAL_ON_LOOP, id="a") == Total("a", 1)
+        store.apply(batches[1])
+        assert await reader.one(TOTAL_ON_LOOP, id="a") == Total("a", 1)  # Nothing ran in between.
+        await asyncio.sleep(0)
+        assert await reader.one(TOTAL_ON_LOOP, id="a") == Total("a", 2)
+
+        async def read_on() -> None:
+            while not over.is_set():
+                await reader.one(TOTAL_ON_LOOP, id="a")
+                await asyncio.sleep(0)
+
+        others = [asyncio.create_task(read_on()) for _ in range(8)]
+        for number, batch in enumerate(batches[2:], 3):
+            await asyncio.to_thread(store.apply, batch)
+            assert await reader.one(TOTAL_ON_LOOP, id="a") == Total("a", number)
+        over.set()
+        await asyncio.gather(*others)
+
+
+async def test_a_file_that_goes_live_is_read_from_the_next_moment_on(reader: Reader, tmp_path: Path) -> None:
+    before, after = await batches_of(1, 2)
+    with live(TALLY, tmp_path) as store:
+        store.apply(before)
+        await reader.sequence("tally")
+        assert await reader.one(TOTAL_ON_LOOP, id="a") == Total("a", 1)
+        with live(TALLY, tmp_path) as newer:
+            newer.apply(after)
+            await asyncio.sleep(0)
+            assert await reader.one(TOTAL_ON_LOOP, id="a") == Total("a", 3)
+            await reader.close()  # In the middle of a moment.
+            await asyncio.sleep(0)
 
 
 async def test_a_query_without_a_limit_gives_no_more_than_may_be_held(reader: Reader, tmp_path: Path) -> None:
