@@ -88,4 +88,4 @@ ci: check test
 # Write requirements.lock anew from pyproject.toml
 lock:
     {{uv}} pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-        --extra bench --extra graphql --group dev pyproject.toml -o requirements.lock
+        --extra bench --extra graphql --extra otel --group dev pyproject.toml -o requirements.lock

@@ -16,6 +16,7 @@ import nats.errors
 from msgspec import Raw, Struct
 from nats.aio.client import Client
 
+from bus import tracing
 from bus.commands import (
     COMMAND_BYTES_MAX,
     FRAME_BYTES_MAX,
@@ -209,23 +210,38 @@ class Sender:
         timeout_s: float = COMMAND_TIMEOUT_S,
         bytes_max: int = COMMAND_BYTES_MAX,
     ) -> Answer:
-        """Send one command. `aggregate` chooses the partition where `targets` does not say what it is about."""
-        domain = self._domains[type(command)]
-        deadline = time.time() + timeout_s
-        data = encode(
-            Envelope(
-                id=id,
-                deadline=deadline,
-                command=Raw(encode(command)),
-                digest=digest,
-                actor=actor,
-                cause=cause,
-                correlation=correlation,
-                trace=trace,
-                expect=expect,
-                occurred_at=occurred_at,
-            )
+        """Send one command. `aggregate` chooses the partition where `targets` does not say what it is about; `trace`,
+        where it is not given, is the current one."""
+        envelope = Envelope(
+            id=id,
+            deadline=time.time() + timeout_s,
+            command=Raw(encode(command)),
+            digest=digest,
+            actor=actor,
+            cause=cause,
+            correlation=correlation,
+            trace=trace or tracing.current(),
+            expect=expect,
+            occurred_at=occurred_at,
         )
+        if not tracing.collected():
+            return await self._deliver(command, envelope, aggregate, timeout_s, bytes_max)
+        about = {"messaging.system": "nats", "tally.domain": self._domains[type(command)], "tally.about": correlation}
+        with tracing.span(
+            f"send {type(command).__name__}", "producer", parent=envelope.trace, attributes=about
+        ) as span:
+            traced = msgspec.structs.replace(envelope, trace=span.traceparent)
+            answer = await self._deliver(command, traced, aggregate, timeout_s, bytes_max)
+            span.tell("tally.outcome", type(answer).__name__.lower())
+            if isinstance(answer, Unavailable | Unknown):
+                span.failed(answer.code if isinstance(answer, Unavailable) else answer.reason)
+            return answer
+
+    async def _deliver(
+        self, command: Struct, envelope: Envelope, aggregate: str, timeout_s: float, bytes_max: int
+    ) -> Answer:
+        domain = self._domains[type(command)]
+        data = encode(envelope)
         try:
             decode_envelope(data)  # Or the engine would refuse the whole frame, and others' commands with it.
         except msgspec.ValidationError as error:
@@ -241,7 +257,7 @@ class Sender:
             address = partial(self._address, domain, partition)
             lane = self._lanes[domain, partition] = _Lane(self._client, command_subject(domain, partition), address)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        lane.put(_Waiting(data, deadline, answer), timeout_s)
+        lane.put(_Waiting(data, envelope.deadline, answer), timeout_s)
         return await answer
 
     def partitions_of(self, domain: str) -> int:

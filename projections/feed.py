@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from bus import tracing
 from bus.announcements import Announcer, RebuildProgress, Standing
 from bus.logs.blocks import BlockDecoder, Chain, hash_of
 from bus.logs.log import Log, LogDamaged, LogUnreachable
@@ -197,9 +198,11 @@ class Feed:
         try:
             async for batch, head in batches(self.source, self.decoder, lowest):
                 self._head.saw(head)
-                async with self.lock:
-                    for name in feeding:
-                        await self._apply(name, batch)
+                about = {"tally.position": f"{self.source.name}={batch.blocks[-1].sequence}"}
+                with tracing.span(f"project {self.source.name}", "consumer", links=_traces(batch), attributes=about):
+                    async with self.lock:
+                        for name in feeding:
+                            await self._apply(name, batch)
                 for name in feeding:
                     await self.announce(name)
                 feeding = [name for name in feeding if name not in self.errors]
@@ -268,6 +271,10 @@ class Feed:
             self._files.switch(name, path)
         self.stores[name] = store
         self._sequences[name] = store.position.sequence
+
+
+def _traces(batch: Batch) -> Iterator[str]:
+    return (commit.trace for block in batch.blocks for commit in block.commits)
 
 
 async def whole(work: Callable[[Argument], Result], argument: Argument) -> Result:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 
+from bus import tracing
 from bus.announcements import RebuildProgress
 from projections.batches import Batch
 from projections.build import Build
@@ -61,7 +62,9 @@ async def rebuild(
             for projection in projections:
                 files.sweep(projection.name)
                 candidates.append(_Candidate(feed, projection, files, tell, accept_difference))
-            await _build(feed, candidates)
+            about = {"tally.read_models": ",".join(projection.name for projection in projections)}
+            with tracing.span(f"rebuild {feed.source.name}", attributes=about):  # One: it is years of others' traces.
+                await _build(feed, candidates)
             outcomes = await asyncio.gather(*(candidate.complete() for candidate in candidates))
         finally:
             for candidate in candidates:

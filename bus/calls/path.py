@@ -6,7 +6,9 @@ import math
 import random
 from collections.abc import Callable
 
-from bus import metrics
+import msgspec
+
+from bus import metrics, tracing
 from bus.calls.breaker import Breaker
 from bus.calls.bulkhead import Bulkhead
 from bus.calls.call import REAL_TIME, Call, CallFailed, Reply, Step, Time
@@ -56,7 +58,17 @@ class CallPath:
 
     async def call(self, call: Call, *, deadline: float = math.inf, fallback: Fallback | None = None) -> Reply:
         """Its answer, whatever its status but those of `BUSY_STATUSES`. `deadline` is the caller's own, on the clock
-        of `Time`. Raises `CallFailed` where there is no `fallback`."""
+        of `Time`. Raises `CallFailed` where there is no `fallback`. It is of the current trace, and says so."""
+        if not tracing.collected():
+            return await self._call(_of_trace(call, tracing.current()), deadline, fallback)
+        about = {"peer.service": self.destination, "tally.target": call.target}
+        name = f"{call.method} {self.destination}".lstrip()
+        with tracing.span(name, "client", parent=tracing.current(), attributes=about) as span:
+            reply = await self._call(_of_trace(call, span.traceparent), deadline, fallback)
+            span.tell("http.response.status_code", reply.status)
+            return reply
+
+    async def _call(self, call: Call, deadline: float, fallback: Fallback | None) -> Reply:
         began = self._now()
         try:
             reply = await self._first(call, deadline)
@@ -70,3 +82,10 @@ class CallPath:
             self._seconds.observe(self._now() - began)
         self._succeeded.inc()
         return reply
+
+
+def _of_trace(call: Call, traceparent: str) -> Call:
+    """Each try bears the same one: they are one call."""
+    if not traceparent or tracing.HEADER in call.headers:
+        return call
+    return msgspec.structs.replace(call, headers={**call.headers, tracing.HEADER: traceparent})

@@ -24,7 +24,7 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import Raw
 
-from bus import metrics
+from bus import metrics, tracing
 from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
 from bus.engines.deciding import Deciding, Taken, malformed
 from bus.engines.filling import Decided, Filling, Frame, Item
@@ -386,10 +386,25 @@ class Engine(Generic[State, Command, Event]):
             self.failed.set_result(None)
 
     async def _append(self, block: Filling[State]) -> AppendOutcome:
-        outcome = await self._partition.append(block.commits, datetime.fromtimestamp(self._now(), UTC))
+        if not tracing.collected():
+            outcome = await self._partition.append(block.commits, datetime.fromtimestamp(self._now(), UTC))
+        else:
+            outcome = await self._append_traced(block)
         if isinstance(outcome, Appended):
             self._states.advance(outcome.sequence, block.touched, block.decided)
         return outcome
+
+    async def _append_traced(self, block: Filling[State]) -> AppendOutcome:
+        """A block is a span of its own, linked to the commands that it answers: it belongs to all of their traces."""
+        traces = (item.envelope.trace for item, _ in block.waiting)
+        about = {"tally.commits": len(block.commits), "tally.commands": len(block.waiting)}
+        with tracing.span(f"append {self._domain.name}", links=traces, attributes=about) as span:
+            outcome = await self._partition.append(block.commits, datetime.fromtimestamp(self._now(), UTC))
+            if isinstance(outcome, Appended):
+                span.tell("tally.position", f"{self._domain.name}={outcome.sequence}")
+            else:
+                span.failed(str(outcome))
+            return outcome
 
     async def _decide_again(self, block: Filling[State], outcome: Conflict | Uncertain) -> None:
         """Throw away everything uncommitted, put its commands back into the queue, and read what was stored."""

@@ -22,7 +22,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from bus import metrics
+from bus import metrics, tracing
 from bus.logs.blocks import (
     BLOCK_BYTES_MAX,
     BLOCK_COMMITS_MAX,
@@ -166,7 +166,9 @@ class Relay:
         block = seal(self._log.epoch, at, self._stand.tip, commits)
         block_hash = hash_of(block)
         before = self._stand.sequence
-        outcome = await self._log.append(PARTITION, block, block_hash, before)
+        told = (row.trace for row in rows[: len(ids)])
+        with tracing.span(f"publish {self._name}", links=told, attributes={"tally.commits": len(ids)}):
+            outcome = await self._log.append(PARTITION, block, block_hash, before)
         match outcome:
             case Appended(sequence):
                 self._published(rows[0].number, rows[len(ids) - 1].number, sequence)  # On disk: nobody waits for marks.

@@ -22,7 +22,7 @@ from msgspec import Raw, Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bus import metrics
+from bus import metrics, tracing
 from bus.calls.call import Call
 from bus.calls.deadline import deadline_of
 from bus.calls.path import CallPath
@@ -194,10 +194,12 @@ async def answer_queries(client: Client, database: Database[State, Command, Even
     async def arrived(message: Msg) -> None:
         if deadline_of(message.headers or {}, 0.0) <= 0:
             return  # Nobody waits for it any more.
-        known = database.state(message.data.decode("ascii", "replace"))
-        kept = Kept(known.version, Raw(msgspec.json.encode(known.state)))
-        if message.reply:
-            await client.publish(message.reply, msgspec.json.encode(kept))
+        parent = (message.headers or {}).get(tracing.HEADER, "")
+        with tracing.span(f"answer {state_subject(database.service.name)}", "server", parent=parent):
+            known = database.state(message.data.decode("ascii", "replace"))
+            kept = Kept(known.version, Raw(msgspec.json.encode(known.state)))
+            if message.reply:
+                await client.publish(message.reply, msgspec.json.encode(kept))
 
     await client.subscribe(state_subject(database.service.name), queue="state", cb=arrived)
 

@@ -25,6 +25,7 @@ from bus.commands import FRAME_BYTES_MAX, Answer, Refused, Stored, Unavailable, 
 from bus.reactors.reactor import Again, Occurrence, Reaction
 from bus.reactors.timers import Due, Timer, Timers, TimersUnreachable
 from bus.sender import Sender
+from bus.tracing import current
 from domains.kernel import Policy
 
 PING = "processes.ping"
@@ -48,7 +49,6 @@ def observe(sender: Sender, wrap: Callable[[object], tuple[str, Struct]]) -> Rea
             actor="process",
             cause=what.position,
             correlation=what.commit.correlation or instance,
-            trace=what.commit.trace,
             bytes_max=FRAME_BYTES_MAX,  # It holds an event, which may be larger than the command that caused it.
         )
         _told(answer)
@@ -102,7 +102,7 @@ async def _time(timers: Timers | None, wanted: Wake | Asleep | None, what: Occur
             case Wake(after_s, command):
                 encoded = Raw(msgspec.json.encode(command))
                 about = what.commit
-                timer = Timer(f"{what.id}-timer", encoded, what.position, about.correlation, about.trace)
+                timer = Timer(f"{what.id}-timer", encoded, what.position, about.correlation, current())
                 await timers.set(about.aggregate, what.at + timedelta(seconds=after_s), timer)
             case Asleep():
                 await timers.cancel(what.commit.aggregate)
@@ -166,7 +166,6 @@ async def _send_all(
                 actor=actor,
                 cause=what.position,
                 correlation=what.commit.correlation,
-                trace=what.commit.trace,
                 occurred_at=occurred_at,  # What follows from a record of the past is of that time, too.
                 bytes_max=FRAME_BYTES_MAX,  # It may hold what the command held that caused the event, and more.
             )

@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
-from bus import metrics
+from bus import metrics, tracing
 from bus.announcements import REPEAT_S, Announcer, Standing
 from bus.logs.blocks import Block, BlockDecoder, Chain, Commit
 from bus.logs.log import Log, LogDamaged
@@ -181,7 +181,8 @@ class Reactor(Generic[Event]):
                 key = commit.aggregate
                 self._under_way[sequence] += 1
                 self.working += 1
-                task = tasks.create_task(self._perform(what, reaction, self._last_of_key.get(key)))
+                before = self._last_of_key.get(key)
+                task = tasks.create_task(self._perform(what, reaction, block.at, before))
                 self._last_of_key[key] = task
                 task.add_done_callback(partial(self._forget, key))
 
@@ -189,14 +190,16 @@ class Reactor(Generic[Event]):
         if self._last_of_key.get(key) is task:
             del self._last_of_key[key]
 
-    async def _perform(self, what: Occurrence, reaction: Reaction, before: asyncio.Task[None] | None) -> None:
+    async def _perform(
+        self, what: Occurrence, reaction: Reaction, written_at: datetime, before: asyncio.Task[None] | None
+    ) -> None:
         try:
             if before is not None:
                 await asyncio.wait({before})
             if what.commit.aggregate in self._parked_keys:
                 await self._park(what, "queues behind what was parked before")
             else:
-                await self._insist(what, reaction)
+                await self._insist(what, reaction, written_at)
         finally:
             self._window.release()
         # Only what is done leaves the window below which the checkpoint may go; what was cancelled comes again.
@@ -206,7 +209,24 @@ class Reactor(Generic[Event]):
             del self._under_way[what.sequence]
             self._moved.set()
 
-    async def _insist(self, what: Occurrence, reaction: Reaction) -> None:
+    async def _insist(self, what: Occurrence, reaction: Reaction, written_at: datetime) -> None:
+        """Whatever it causes is of the event's trace."""
+        if not tracing.collected():
+            tracing.stand(what.commit.trace)  # Of this task, which ends with it.
+            await self._try(what, reaction, tracing.UNCOLLECTED)
+            return
+        replayed = (datetime.now(UTC) - written_at).total_seconds() > tracing.REPLAYED_AFTER_S
+        with tracing.span(
+            f"{self._name} {type(what.event).__name__}",
+            "consumer",
+            parent="" if replayed else what.commit.trace,
+            links=(what.commit.trace,) if replayed else (),
+            attributes={"tally.position": what.position, "tally.about": what.commit.correlation},
+        ) as span:
+            await self._try(what, reaction, span)
+
+    async def _try(self, what: Occurrence, reaction: Reaction, span: tracing.Span) -> None:
+        """As often as it takes."""
         limits = self._limits
         failures = tries = 0
         while True:
@@ -218,14 +238,17 @@ class Reactor(Generic[Event]):
                 return
             except Again as trouble:
                 log.info("%s: %s must wait: %s", self._name, what.id, trouble)
+                span.event("again", str(trouble))
                 after_s = min(limits.after_max_s, trouble.after_s)
             except Exception as error:  # Whatever it is, the other keys go on; it is counted, logged and kept.
                 failures += 1
                 if failures >= limits.attempts_max:
                     log.exception("%s: %s is given up and parked", self._name, what.id)
                     await self._park(what, repr(error))
+                    span.failed(f"parked: {error!r}")
                     return
                 log.warning("%s: %s failed: %r", self._name, what.id, error)
+                span.event("failed", repr(error))
             metrics.reactor_retries.labels(self._name).inc()
             tries = min(tries + 1, 32)
             ceiling = min(limits.backoff_max_s, limits.backoff_s * 2.0**tries)

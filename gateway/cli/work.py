@@ -8,6 +8,7 @@ import uvloop
 from gateway import compose
 from gateway.cli.unsafe import settings_with_flags
 from gateway.runtime.logs import log_to_stderr
+from gateway.runtime.telemetry import collect_spans
 from gateway.runtime.work import PARTS, Part, parts_of
 from gateway.runtime.work import work as run_worker
 from gateway.settings import Settings
@@ -26,4 +27,6 @@ def work(settings: Settings, parts: tuple[Part, ...], services: tuple[str, ...])
     if services and (whole := sorted({"projections", "queue"} & set(parts))):
         raise click.UsageError(f"one process is the part {whole[0]} of all services: leave out --service")
     log_to_stderr(settings)
-    uvloop.run(run_worker(settings, parts or (parts_of(services) if services else PARTS), services))
+    wanted = parts or (parts_of(services) if services else PARTS)
+    collect_spans("-".join(services or (wanted if wanted != PARTS else ("worker",))))
+    uvloop.run(run_worker(settings, wanted, services))

@@ -206,7 +206,6 @@ class NoticeEffects:
                 actor=ACTOR,
                 cause=what.position,
                 correlation=what.commit.correlation,
-                trace=what.commit.trace,
             )
         )
 

@@ -12,6 +12,7 @@ from bus.calls.path import CallPath
 from bus.reactors.processes import settled
 from bus.reactors.reactor import Again, Occurrence
 from bus.sender import Sender
+from bus.tracing import current, standing
 
 NOWHERE = "http://127.0.0.1:9"
 """Where nobody answers: what a missing service looks like."""
@@ -29,7 +30,7 @@ class Cause(Struct, frozen=True):
 
 
 def cause_of(what: Occurrence) -> Cause:
-    return Cause(what.id, what.position, what.commit.correlation, what.commit.trace)
+    return Cause(what.id, what.position, what.commit.correlation, current() or what.commit.trace)
 
 
 class Outside:
@@ -47,10 +48,9 @@ class Outside:
         """Its answer. Raises `Again` where it may answer later."""
         name = self._service.destination
         headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
-        if cause.trace:
-            headers["traceparent"] = cause.trace
         try:
-            reply = await self._service.call(http_call("POST", path, msgspec.json.encode(body), headers))
+            with standing(cause.trace):
+                reply = await self._service.call(http_call("POST", path, msgspec.json.encode(body), headers))
         except AnswerTooLarge:
             raise
         except CallFailed as failure:

@@ -16,6 +16,8 @@ from litestar.datastructures import State
 from msgspec import Struct
 
 from bus.servers.lifetime import die_with_parent
+from gateway.http.traced import Traced
+from gateway.runtime.telemetry import collect_spans
 from gateway.sandbox.provider import IdempotencyKey
 from gateway.settings import from_environment
 
@@ -129,6 +131,7 @@ async def livez() -> str:
 def served() -> Litestar:
     """What granian's worker runs: the ledger is in the data folder."""
     die_with_parent()
+    collect_spans("carrier")
     return create_carrier(from_environment().data_dir / "carrier.db")
 
 
@@ -139,7 +142,9 @@ def create_carrier(path: Path) -> Litestar:
     ledger.execute("PRAGMA journal_mode = WAL")
     ledger.execute(_SCHEMA)
     state = State({"ledger": ledger, "tried": set()})
-    return Litestar([pick_up, cancel, show_ledger, livez], state=state, openapi_config=None, logging_config=None)
+    app = Litestar([pick_up, cancel, show_ledger, livez], state=state, openapi_config=None, logging_config=None)
+    app.asgi_handler = Traced(app.asgi_handler)
+    return app
 
 
 def _recorded(ledger: sqlite3.Connection, key: str) -> Operation | None:

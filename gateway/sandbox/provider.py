@@ -26,7 +26,9 @@ from msgspec import Meta, Struct
 from bus.servers.lifetime import die_with_parent
 from gateway.effects.provider import Operation
 from gateway.effects.webhooks import SIGNATURE, sign
+from gateway.http.traced import Traced
 from gateway.runtime.running import running
+from gateway.runtime.telemetry import collect_spans
 from gateway.sandbox.ledger import Kind, Ledger, Totals
 from gateway.settings import from_environment, webhook_secret
 
@@ -202,6 +204,7 @@ async def livez() -> str:
 def served() -> Litestar:
     """What granian's worker runs: the ledger is in the data folder, and webhooks go to the gateway that runs on it."""
     die_with_parent()
+    collect_spans("provider")
     settings = from_environment()
 
     def target() -> str:
@@ -226,4 +229,6 @@ def create_provider(path: Path, secret: str, target: Callable[[], str]) -> Lites
             provider.ledger.close()
 
     routes = [charge, refund, show_mode, change_mode, show_ledger, livez]
-    return Litestar(routes, lifespan=[lifespan], state=State(), openapi_config=None, logging_config=None)
+    app = Litestar(routes, lifespan=[lifespan], state=State(), openapi_config=None, logging_config=None)
+    app.asgi_handler = Traced(app.asgi_handler)
+    return app

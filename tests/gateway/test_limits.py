@@ -13,12 +13,13 @@ from litestar.datastructures import State
 from litestar.middleware import DefineMiddleware
 from litestar.params import FromPath
 
-from gateway.app import Traced, create_app
+from gateway.app import create_app
 from gateway.http import limits
 from gateway.http.limits import Bucket, Limits, buckets_of
 from gateway.http.problems import handle
 from gateway.http.security import Authentication
 from gateway.http.tokens import Role, Tokens
+from gateway.http.traced import Traced
 from gateway.settings import Rate, Settings, SettingsError
 from tests.bus.waiting import until
 from tests.gateway.asserts import problem
