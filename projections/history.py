@@ -10,6 +10,8 @@ import asyncio
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,6 +23,14 @@ from projections.reader import Query, Reader, Result
 
 BLOCKS_AT_ONCE = 8
 """Blocks of up to 512 KiB that are fetched and decoded side by side, by all who ask."""
+
+
+class Caused(NamedTuple):
+    """A commit of a conversation: in which log, and the number of its first event among all of its block."""
+
+    log: str
+    recorded: Recorded
+    first_event: int
 
 
 class History:
@@ -40,25 +50,29 @@ class History:
         """The commits that a command caused, in their order."""
         return await self._at(log, await self._reader.all(places_of_command(log), id=command_id))
 
-    async def of_correlation(self, correlation: str) -> list[tuple[str, Recorded]]:
+    async def of_correlation(self, correlation: str) -> list[Caused]:
         """Every commit that belongs to it, in whatever log, by the time of writing; in one log in the log's order."""
-        logs = sorted(self._logs)
-        found = await asyncio.gather(*(self._of_correlation(log, correlation) for log in logs))
-        of_all = [(log, one) for log, commits in zip(logs, found, strict=True) for one in commits]
-        return sorted(of_all, key=lambda pair: (pair[1].written_at, pair[0], pair[1].sequence, pair[1].offset))
+        found = await asyncio.gather(*(self._of_correlation(log, correlation) for log in self._logs))
+        of_all = [one for of_log in found for one in of_log]
+        return sorted(
+            of_all, key=lambda one: (one.recorded.written_at, one.log, one.recorded.sequence, one.recorded.offset)
+        )
 
-    async def _of_correlation(self, log: str, correlation: str) -> list[Recorded]:
-        return await self._at(log, await self._reader.all(places_of_correlation(log), correlation=correlation))
+    async def _of_correlation(self, log: str, correlation: str) -> list[Caused]:
+        return await self._found(log, await self._reader.all(places_of_correlation(log), correlation=correlation))
 
     async def _at(self, log: str, places: Sequence[Place]) -> list[Recorded]:
+        return [one.recorded for one in await self._found(log, places)]
+
+    async def _found(self, log: str, places: Sequence[Place]) -> list[Caused]:
         offsets: dict[int, list[int]] = {}
         for place in places:
             offsets.setdefault(place.sequence, []).append(place.offset)
         blocks = await asyncio.gather(*(self._commits(log, sequence, of) for sequence, of in offsets.items()))
-        commits = {(one.sequence, one.offset): one for of_block in blocks for one in of_block}
+        commits = {(one.recorded.sequence, one.recorded.offset): one for of_block in blocks for one in of_block}
         return [commits[place.sequence, place.offset] for place in places]
 
-    async def _commits(self, log: str, sequence: int, offsets: list[int]) -> list[Recorded]:
+    async def _commits(self, log: str, sequence: int, offsets: list[int]) -> list[Caused]:
         async with self._fetching:
             record = await self._logs[log].get(sequence)
             if record is None:
@@ -70,7 +84,8 @@ class History:
         if max(offsets) >= len(block.commits):
             raise LogDamaged(f"block {sequence} of {log} holds {len(block.commits)} commits, not what was indexed")
         recorded = recorded_of(sequence, block.at, block.commits)
-        return [recorded[offset] for offset in offsets]
+        first = list(accumulate((len(commit.events) for commit in block.commits), initial=0))
+        return [Caused(log, recorded[offset], first[offset]) for offset in offsets]
 
 
 class Folded:

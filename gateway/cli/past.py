@@ -18,10 +18,10 @@ from bus.servers.connection import close, connect
 from gateway import compose
 from gateway.cli.tables import show
 from gateway.http.problems import Problem
-from gateway.routes.order_changes import TimelineCommit, timeline_commit
 from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment, home
 from gateway.views.orders import moment_of, up_to
+from gateway.views.timeline import TimelineCommit, timeline_of, tree_of
 from projections.commit_index import commit_index
 from projections.history import History
 from projections.reader import Reader
@@ -65,29 +65,53 @@ async def _inspect(settings: Settings, name: str, aggregate: str, moment: int | 
 @click.argument("order_id")
 @click.option("--json", "as_json", is_flag=True, help="Print the commits as one JSON array.")
 def replay(order_id: str, as_json: bool) -> None:
-    """Print the timeline of ORDER_ID: every commit that it caused in any log, and what caused each."""
+    """Print the causal tree of ORDER_ID: every commit that it caused in any log, below what caused it, and how long
+    after that it was written."""
     commits = asyncio.run(_timeline(from_environment(), order_id))
     if not commits:
         raise click.ClickException(f"no log holds anything that belongs to {order_id}")
     if as_json:
         click.echo(msgspec.json.encode(commits))
         return
-    began = datetime.fromisoformat(commits[0].at)
     table = Table(box=None)
-    for heading in ("after", "position", "caused by", "actor", "what happened", "to"):
+    table.add_column("what happened", no_wrap=True)
+    for heading in ("after its cause", "after the start"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("position", "to", "by"):
         table.add_column(heading, overflow="fold")
-    for commit in commits:
-        after_ms = (datetime.fromisoformat(commit.at) - began).total_seconds() * 1_000
-        names = ", ".join(str(event["type"]) for event in msgspec.to_builtins(commit.events))
-        to = commit.aggregate.replace(order_id, "it")
-        cells = (f"{after_ms:,.1f} ms", commit.position, commit.cause or "-", commit.actor or "-", names)
-        table.add_row(*map(Text, cells), Text(f"{to} v{commit.version}"))
+    for branch in tree_of(commits):
+        commit = branch.commit
+        cells = (
+            branch.lines + _what(commit),
+            "-" if commit.after_cause_ms is None else f"{commit.after_cause_ms:,.1f} ms",
+            f"{commit.after_start_ms:,.1f} ms",
+            commit.position,
+            f"{commit.aggregate.replace(order_id, 'it')} v{commit.version}",
+            commit.actor or "-",
+        )
+        table.add_row(*map(Text, cells))
     show(table)
+    click.echo(_summary(commits))
+
+
+def _what(commit: TimelineCommit) -> str:
+    return ", ".join(str(event["type"]) for event in msgspec.to_builtins(commit.events))
+
+
+def _summary(commits: list[TimelineCommit]) -> str:
+    """How long it took, and where most of that went."""
+    whole = f"{len(commits)} commits in {len({commit.domain for commit in commits})} logs"
+    whole += f", {max(commit.after_start_ms for commit in commits):,.1f} ms from the first to the last"
+    waited = [(commit.after_cause_ms, commit) for commit in commits if commit.after_cause_ms is not None]
+    if not waited:
+        return whole
+    longest_ms, slowest = max(waited, key=lambda pair: pair[0])
+    return f"{whole}; the longest wait, {longest_ms:,.1f} ms, was for {_what(slowest)} at {slowest.position}"
 
 
 async def _timeline(settings: Settings, order_id: str) -> list[TimelineCommit]:
     async with _history(settings, *(each.name for each in compose.LOGS)) as history:
-        return [timeline_commit(name, recorded) for name, recorded in await history.of_correlation(order_id)]
+        return timeline_of(await history.of_correlation(order_id))
 
 
 @asynccontextmanager

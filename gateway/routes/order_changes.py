@@ -7,7 +7,6 @@ import heapq
 import logging
 import re
 from collections.abc import Callable
-from datetime import UTC
 from typing import Annotated
 
 import msgspec
@@ -22,12 +21,11 @@ from gateway.http.live import EVENTS, STREAM_S_MAX, LiveStream, Messages, still_
 from gateway.http.problems import Problem
 from gateway.http.versions import SUPERSEDED
 from gateway.routes.orders import V1, V2, visible_order
-from gateway.views.events import shown as shown_event
 from gateway.views.orders import SHOWN_LOGS, Order, OrderCommits, order_after, order_commits
 from gateway.views.orders_v2 import OrderV2, order_v2
+from gateway.views.timeline import TimelineCommit, timeline_of
 from projections.commit_index import commit_index
 from projections.order_detail import order_detail
-from projections.projection import Recorded, timestamp
 
 EVENT_ID_PATTERN = re.compile(r"(\d{1,18})\.(\d{1,18})(?:\.(\d{1,18}))?")
 """The last part came later: who has an id without it has seen no shipment."""
@@ -39,24 +37,6 @@ Shown = Callable[["Change"], Struct]
 """How a version of the API shows a change."""
 
 log = logging.getLogger(__name__)
-
-
-class TimelineCommit(Struct, frozen=True):
-    """A commit that belongs to an order. `cause` is the position of the event that led to it, empty for what came from
-    outside; `events` are in today's version, whichever they were written in."""
-
-    position: str
-    domain: str
-    aggregate: str
-    version: int
-    id: str
-    at: str
-    occurred_at: str
-    actor: str
-    cause: str
-    correlation: str
-    trace: str
-    events: list[object]
 
 
 class Timeline(Struct, frozen=True):
@@ -85,12 +65,13 @@ LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", descri
 
 
 async def get_timeline(request: AnyRequest, order_id: PathId) -> Response[Timeline]:
-    """Every commit that the order caused anywhere, in the order of writing."""
+    """Every commit that the order caused anywhere, in the order of writing: by which one each was caused, and how many
+    milliseconds after it and after the first one it was written."""
     gate = gate_of(request)
     headers = await gate.fresh(request, order_detail, *(commit_index(name) for name in gate.logs))
     await visible_order(request, order_id)
-    found = await gate.history.of_correlation(order_id)
-    return Response(Timeline(order_id, [timeline_commit(name, recorded) for name, recorded in found]), headers=headers)
+    items = timeline_of(await gate.history.of_correlation(order_id))
+    return Response(Timeline(order_id, items), headers=headers)
 
 
 async def stream_order(request: AnyRequest, order_id: PathId, last_event_id: LastEventId = None) -> LiveStream:
@@ -172,24 +153,6 @@ def change_v2(change: Change) -> Struct:
 
 def _positions(commits: OrderCommits) -> str:
     return ",".join(f"{log}={of_log[-1].sequence}" for log, of_log in commits._asdict().items() if of_log)
-
-
-def timeline_commit(domain: str, recorded: Recorded) -> TimelineCommit:
-    commit = recorded.commit
-    return TimelineCommit(
-        position=f"{domain}={recorded.sequence}",
-        domain=domain,
-        aggregate=commit.aggregate,
-        version=commit.version,
-        id=commit.id,
-        at=timestamp(recorded.written_at.astimezone(UTC)),
-        occurred_at=timestamp(recorded.at),
-        actor=commit.actor,
-        cause=commit.cause,
-        correlation=commit.correlation,
-        trace=commit.trace,
-        events=[shown_event(event) for event in commit.events],
-    )
 
 
 routes = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -388,6 +389,9 @@ def test_a_timeline_is_printed(system: System, shop: Shop) -> None:
     shop.system.quiet()
     printed = run(system, "replay", order_id)
     assert printed.exit_code == 0
+    assert re.search(r"^ OrderPlaced +- +0\.0 ms", printed.output, re.MULTILINE), printed.output
+    assert re.search(r"^ [├└]─ CheckoutAdvanced +[\d.]+ ms", printed.output, re.MULTILINE), printed.output
+    assert "the longest wait" in printed.output
     for event in ("OrderPlaced", "StockReserved", "PaymentCaptured", "ShipmentPickedUp", "OrderShipped"):
         assert event in printed.output
     commits = json.loads(run(system, "replay", order_id, "--json").output)

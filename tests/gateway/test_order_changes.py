@@ -107,6 +107,12 @@ def test_every_commit_of_a_timeline_but_those_from_outside_names_its_cause(staff
     for number, item in enumerate(items):
         if item["cause"]:
             assert positions[item["cause"]] < number  # A cause lies before its effect.
+            cause = items[item["caused_by"]]
+            assert (cause["position"], cause["depth"]) == (item["cause"], item["depth"] - 1)
+            assert item["after_start_ms"] - cause["after_start_ms"] == pytest.approx(item["after_cause_ms"], abs=0.01)
+        else:
+            assert (item["caused_by"], item["depth"], item["after_cause_ms"]) == (None, 0, None)
+    assert items[0]["after_start_ms"] == 0
 
 
 # -- the stream ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,11 @@ async def test_the_commits_of_an_aggregate_are_found_in_their_order(indexed: Ind
 async def test_what_belongs_together_is_found_whoever_it_happened_to(indexed: Indexed) -> None:
     """These commands were sent without a correlation, which all of them share."""
     found = await indexed.history.of_correlation("")
-    assert [one for _, one in found] == indexed.commits
+    assert [one.recorded for one in found] == indexed.commits
+    for at in {one.recorded.sequence for one in found}:
+        of_block = [one for one in found if one.recorded.sequence == at]
+        sizes = [len(one.recorded.commit.events) for one in of_block]
+        assert [one.first_event for one in of_block] == list(accumulate(sizes, initial=0))[:-1]
     assert await indexed.history.of_correlation("nothing") == []
 
 
