@@ -69,10 +69,12 @@ format: setup
     ruff format .
     ruff check --fix .
 
-# The long fault runs, all of them or `just faults engine`: the write path under kills, power cuts and damage
+# The long fault runs, all or some: `just faults engine`, the write path; `just faults shop`, 10,000 random orders
 faults *ARGS: setup
     pytest -o addopts= --timeout 3600 --benchmark-skip -ra \
-        {{ if ARGS =~ '^engine\b' { replace_regex(ARGS, '^engine\b', 'tests/faults') } else { '-m long tests ' + ARGS } }}
+        {{ if ARGS =~ '^engine\b' { replace_regex(ARGS, '^engine\b', 'tests/faults') } \
+        else if ARGS =~ '^shop\b' { replace_regex(ARGS, '^shop\b', '-m long tests/journeys/test_money.py') } \
+        else { '-m long tests ' + ARGS } }}
 
 # Measure: `just bench append` against its baselines; without a name the pure parts
 bench WHAT="" *ARGS: setup

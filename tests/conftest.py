@@ -1,4 +1,7 @@
-"""What all tests share: one real nats-server a session and a cluster, on free ports, with data in temporary folders."""
+"""What all tests share: one real nats-server a session and a cluster, on free ports, with data in temporary folders.
+
+Says at the end of a run what its faults came to.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,14 @@ from nats.aio.client import Client
 from bus.servers.broker import BrokerSettings, EmbeddedBroker, free_port
 from bus.servers.cluster import LocalCluster
 from bus.servers.connection import close, connect
+from tests.faults.figures import FIGURES
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if figures := config.stash.get(FIGURES, []):
+        terminalreporter.section("faults")
+        for line in figures:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -270,7 +270,7 @@ class Shop:
         def there() -> Json | None:
             answer = self.http.get(path, headers=headers)
             order: Json = answer.json() if answer.status_code == 200 else {}
-            return order if order and (_settled(order) or (held and _waits_for_the_carrier(order))) else None
+            return order if order and (is_settled(order) or (held and waits_for_the_carrier(order))) else None
 
         return until(there, f"the end of order {order_id}")
 
@@ -316,7 +316,8 @@ def _parts(order: Json) -> tuple[str, str]:
     return payment, shipment
 
 
-def _settled(order: Json) -> bool:
+def is_settled(order: Json) -> bool:
+    """Whether it is shipped or cancelled, and its money and goods are where they belong."""
     payment, shipment = _parts(order)
     if order["status"] == "shipped":
         return (payment, shipment) == ("captured", "picked_up")
@@ -324,7 +325,8 @@ def _settled(order: Json) -> bool:
     return order["status"] == "cancelled" and given_back
 
 
-def _waits_for_the_carrier(order: Json) -> bool:
+def waits_for_the_carrier(order: Json) -> bool:
+    """Whether it is paid, and a pickup was promised."""
     return order["status"] == "paid" and _parts(order) == ("captured", "scheduled")
 
 

@@ -1,4 +1,4 @@
-"""Says at the end of a run what the faults came to, and buries the sockets of the killed."""
+"""Buries the sockets of the killed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,6 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
-
-from tests.faults.figures import FIGURES
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if figures := config.stash.get(FIGURES, []):
-        terminalreporter.section("faults")
-        for line in figures:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -28,13 +28,14 @@ def orders_of(shop: Shop, customer_id: str) -> list[Json]:
     return found
 
 
-def balanced(shop: Shop, customer_id: str = "customer-1") -> list[Json]:
-    """The customer's orders once all is quiet. Each is settled or waits for the carrier, the shelves of its products
-    (nobody else's) hold what came in and was not shipped, and the ledgers of provider and carrier equal the payments
-    and shipments of everybody."""
+def balanced(shop: Shop, *customers: str) -> list[Json]:
+    """The orders of these customers, or of `customer-1`, once all is quiet. Each is settled or waits for the carrier,
+    the shelves of its products (nobody else's) hold what came in and was not shipped, and the ledgers of provider and
+    carrier equal the payments and shipments of everybody."""
     shop.system.quiet()
     shop.caught_up()
-    orders = orders_of(shop, customer_id)
+    customers = customers or ("customer-1",)
+    orders = [order for customer_id in customers for order in orders_of(shop, customer_id)]
     owed: Counter[str] = Counter()
     gone: Counter[str] = Counter()
     for order in orders:
@@ -62,8 +63,12 @@ def balanced(shop: Shop, customer_id: str = "customer-1") -> list[Json]:
     assert (parcels["picked_up"] + parcels["scheduled"], parcels["refused"], parcels["cancelled"]) == _shipments(shop)
     assert discrepancies(ReadModelFiles(shop.system.settings.read_models)) == []
     _billed(shop, orders)
-    points = shop.http.get(f"/v1/loyalty/{customer_id}").json()["points"]
-    assert points == sum(order["captured_cents"] // 100 for order in orders if order["status"] in KEPT)
+    points: Counter[str] = Counter()
+    for order in orders:
+        if order["status"] in KEPT:
+            points[order["customer_id"]] += order["captured_cents"] // 100
+    for customer_id in customers:
+        assert shop.http.get(f"/v1/loyalty/{customer_id}").json()["points"] == points[customer_id], customer_id
     return orders
 
 

@@ -34,6 +34,7 @@ PARTS = {
     "queue": "--part queue",
     "provider": "main provider --port",
     "carrier": "main carrier --port",
+    "mail": "main mail serve",
     "broker": "nats-server -c",
     "gateway": "main serve",
 }

@@ -1,52 +1,85 @@
-"""Money is conserved whatever happens to orders, all at once and at random moments."""
+"""Orders at random, under both workflows and with every outcome: each comes to its end, and money and stock are kept.
+
+The long form (`just faults shop`) is of 10,000 orders (`FAULT_ORDERS`) while parts are killed (`FAULT_SEED`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 
-import httpx
+import pytest
 
+from tests.faults.figures import asked_for, tell
+from tests.journeys.audit import audited
 from tests.journeys.books import balanced
-from tests.system import Shop, System, order_of, tally, unique
+from tests.journeys.random_orders import Trouble, carry_out, finish, plans
+from tests.journeys.test_crashes import whole_and_rebuilt
+from tests.system import Json, Shop, System, tally, unique
 
-ORDERS = 60
-PAYMENTS = ("tok_ok", "tok_ok", "tok_ok", "tok_declined", "tok_lost_answer", "tok_flaky")
-CARRIERS = ("ship_ok", "ship_ok", "ship_refused", "ship_later", "ship_lost_answer", "ship_flaky")
+ORDERS = 80
+MANY = asked_for("FAULT_ORDERS", 10_000)
+SEED = asked_for("FAULT_SEED", 1)
+KNOWN = 30
+"""Customers who have an address; as many have none."""
 
 
-async def test_what_was_captured_is_given_back_or_kept_by_shipped_or_open_orders(system: System, shop: Shop) -> None:
-    chance, customer_id = random.Random(5), unique("customer")
-    skus = [shop.product(units=30, price_cents=100 + number) for number in range(4)]
+def customers(shop: Shop, number: int) -> tuple[list[str], list[str]]:
+    """Those who are registered, and others."""
+    known, unknown = [[unique("customer") for _ in range(number)] for _ in range(2)]
+    for customer_id in known:
+        body = {"name": "Ada", "email": f"{customer_id}@shop.example"}
+        assert shop.http.put(f"/v1/customers/{customer_id}", json=body).status_code == 201
+    return known, unknown
 
-    async with httpx.AsyncClient(**system.options("admin", "admin-1")) as http:
 
-        async def one() -> None:
-            body = order_of(
-                chance.choice(skus),
-                chance.randint(1, 2),
-                customer_id=customer_id,
-                payment_token=chance.choice(PAYMENTS),
-                shipping_token=chance.choice(CARRIERS),
-            )
-            order_id = (await http.post("/v1/orders", json=body)).json()["order_id"]
-            await asyncio.sleep(chance.uniform(0, 0.3))
-            calls: tuple[tuple[str, dict[str, str]], ...] = (
-                (f"/v1/orders/{order_id}/cancellation", {"reason": "r"}),
-                (f"/v1/processes/{order_id}/compensate", {"reason": "r"}),
-                (f"/v1/processes/{order_id}/retry", {"reason": "r"}),
-            )
-            if body["shipping_token"] == "ship_later":  # The others' carrier has a number of its own for it.
-                calls += ((f"/v1/shipments/{order_id}/pickup", {"tracking_id": "t"}),)
-            path, reason = chance.choice(calls)
-            for _ in range(chance.randint(0, 2)):
-                assert (await http.post(path, json=reason)).status_code in (200, 404, 409)
-
-        await asyncio.gather(*(one() for _ in range(ORDERS)))
-    orders = await asyncio.to_thread(balanced, shop, customer_id)
-    assert len(orders) == ORDERS
-    ends = Counter(order["status"] for order in orders)
-    assert set(ends) >= {"shipped", "cancelled"}
-    told = tally(system.folder, "doctor", "books")
+def checked(shop: Shop, orders: list[Json], people: list[str]) -> list[Json]:
+    """The orders at the end of all."""
+    found = balanced(shop, *people)
+    assert {order["order_id"] for order in found} == {order["order_id"] for order in orders}
+    assert {order["status"] for order in found} <= {"shipped", "delivered", "cancelled"}
+    audited(shop.system, found)
+    told = tally(shop.system.folder, "doctor", "books")
     assert (told.returncode, told.stdout) == (0, "the books are balanced\n")
+    return found
+
+
+async def test_what_was_captured_is_given_back_or_kept_by_shipped_orders(system: System, shop: Shop) -> None:
+    chance = random.Random(5)
+    skus = [shop.product(units=60, price_cents=100 + number) for number in range(3)] + [shop.product(units=5)]
+    known, unknown = customers(shop, 2)
+    people = known + unknown
+    placed = await carry_out(system, plans(chance, ORDERS, skus, people), clients=ORDERS)
+    orders = await asyncio.to_thread(finish, shop, placed, chance)
+    found = await asyncio.to_thread(checked, shop, orders, people)
+    assert len(found) == ORDERS
+    ends = Counter((order["workflow"], order["status"]) for order in found)
+    assert set(ends) >= {(flow, end) for flow in ("orchestrated", "choreographed") for end in ("shipped", "cancelled")}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7_200)
+async def test_ten_thousand_orders_while_parts_are_killed(
+    system: System, shop: Shop, pytestconfig: pytest.Config
+) -> None:
+    chance, began = random.Random(SEED), time.monotonic()
+    plenty = [shop.product(units=2 * MANY, price_cents=100 + 7 * number) for number in range(20)]
+    scarce = [shop.product(units=1 + MANY // 50) for _ in range(2)]
+    known, unknown = customers(shop, KNOWN)
+    people = known + unknown
+    async with Trouble(system, SEED) as trouble:
+        placed = await carry_out(system, plans(chance, MANY, [*plenty, *scarce], people))
+    placed_s = time.monotonic() - began
+    orders = await asyncio.to_thread(finish, shop, placed, chance)
+    settled_s = time.monotonic() - began
+    found = await asyncio.to_thread(checked, shop, orders, people)
+    await asyncio.to_thread(whole_and_rebuilt, system)
+    ends = Counter((order["workflow"], order["status"], order["reason"] or "") for order in found)
+    kills = ", ".join(f"{part} {times}" for part, times in sorted(trouble.kills.items()))
+    tell(pytestconfig, f"{len(found)} orders placed in {placed_s:.0f} s, at their ends after {settled_s:.0f} s")
+    tell(pytestconfig, f"{trouble.kills.total()} kills: {kills}")
+    for (workflow, status, reason), number in sorted(ends.items()):
+        tell(pytestconfig, f"{workflow} {status} {reason}: {number}")
+    assert len(found) == MANY
