@@ -32,7 +32,7 @@ from domains.loyalty.points import loyalty
 from domains.loyalty.policy import loyalty_policy
 from domains.notifications.notice import notifications
 from domains.notifications.policy import notifications_policy
-from domains.orders.messages import OrderCancelled, OrderPlaced
+from domains.orders.messages import OrderCancelled, OrderPlaced, OrderShipped
 from domains.orders.order import orders
 from domains.orders.policy import orders_policy
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
@@ -261,14 +261,14 @@ PROCESSES: tuple[Process, ...] = (
     Process(
         domain=checkout,  # type: ignore[arg-type]  # As above.
         observes={
-            "orders": (OrderPlaced, OrderCancelled),
+            "orders": (OrderPlaced, OrderShipped, OrderCancelled),
             "inventory": (StockReserved, StockRefused),
             "payments": (PaymentCaptured, PaymentDeclined),
             "shipping": (ShipmentPickedUp, ShipmentRefused, ShipmentCancelled, ShipmentDelivered),
         },
         wrap=_observe_checkout,
         steps=_checkout_steps,
-        sends_to=("inventory", "orders", "payments", "shipping"),
+        sends_to=("inventory", "orders", "payments", "shipping", "notifications"),
         timing=_checkout_timing,
     ),
 )

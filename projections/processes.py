@@ -56,7 +56,7 @@ def _row(
 
 processes = Projection(
     name="processes",
-    version=1,
+    version=2,
     stream="checkout",
     schema="""
     CREATE TABLE process (

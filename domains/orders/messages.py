@@ -13,6 +13,8 @@ Workflow = Literal["orchestrated", "recorded", "choreographed"]
 """Who carries an order on: the checkout process; nobody, because its life is a record of what happened elsewhere; or
 each service by itself, by its own policy."""
 
+EDITION = 2
+"""Of the orders' events, see `OrderPlaced`."""
 SHIP_OK = "ship_ok"
 """The carrier's plain test case."""
 
@@ -41,14 +43,16 @@ OrderLines = Annotated[tuple[OrderLine, ...], Meta(max_length=LINES_MAX)]
 ShippedItems = Annotated[tuple[ShippedItem, ...], Meta(max_length=LINES_MAX)]
 
 
-class Terms(Struct, frozen=True):
-    """What services must know of an order to carry it on by themselves. Events of conducted orders have none."""
+class Terms(Struct, frozen=True, omit_defaults=True):
+    """What services must know of an order to carry it on by themselves. Events of conducted orders have none. The
+    customer is not named in those of orders that were placed in the first edition."""
 
     items: ShippedItems
     currency: Currency
     total_cents: Cents
     payment_token: Id
     shipping_token: Id
+    customer_id: Id | None = None
 
 
 class PlaceOrder(Struct, frozen=True, tag=True):
@@ -94,7 +98,11 @@ class FollowOn(Struct, frozen=True, tag=True):
 
 
 class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2", omit_defaults=True):
-    """The second version: `units` are those of all lines together."""
+    """The second version: `units` are those of all lines together.
+
+    `edition`: from the second on whoever carries the order on, the checkout or the terms of later events, says whose it
+    is when it is to be confirmed, so that nobody has to note it now.
+    """
 
     order_id: str
     customer_id: str
@@ -107,6 +115,7 @@ class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2", omit_defaults=True):
     payment_token: str
     workflow: Workflow
     shipping_token: str = SHIP_OK
+    edition: int = 1
 
 
 class OrderReserved(Struct, frozen=True, tag=True, omit_defaults=True):
@@ -125,6 +134,7 @@ class OrderShipped(Struct, frozen=True, tag=True, omit_defaults=True):
 
     order_id: str
     items: tuple[ShippedItem, ...] = ()
+    terms: Terms | None = None
 
 
 class OrderDelivered(Struct, frozen=True, tag=True):

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from domains.kernel import CENTS_MAX, QUANTITY_MAX, Decider, Rejected, hosted
 from domains.orders.messages import (
+    EDITION,
     SHIP_OK,
     CancelOrder,
     ConfirmPayment,
@@ -77,7 +78,7 @@ def decide(order: Order, command: OrderCommand) -> list[OrderEvent]:
         case ConfirmPayment(order_id, captured_cents), Reserved(terms):
             return [OrderPaid(order_id, captured_cents, terms)]
         case ShipOrder(order_id, items), Paid(terms):
-            return [OrderShipped(order_id, items if terms is None else terms.items)]
+            return [OrderShipped(order_id, items if terms is None else terms.items, terms)]
         case DeliverOrder(order_id), Shipped():
             return [OrderDelivered(order_id)]
         case CancelOrder(order_id, reason), Placed(terms) | Reserved(terms) | Paid(terms):
@@ -133,6 +134,7 @@ def _terms(placed: OrderPlaced) -> Terms:
         total_cents=placed.total_cents,
         payment_token=placed.payment_token,
         shipping_token=placed.shipping_token,
+        customer_id=placed.customer_id if placed.edition > 1 else None,
     )
 
 
@@ -164,6 +166,7 @@ def _placed(command: PlaceOrder) -> OrderPlaced:
         workflow=command.workflow,
         # A default is left out in writing only where it is this very object.
         shipping_token=SHIP_OK if command.shipping_token == SHIP_OK else command.shipping_token,
+        edition=EDITION,
     )
 
 

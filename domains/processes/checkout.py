@@ -1,4 +1,5 @@
-"""The checkout, orchestrated: reserve the stock, take the money, have the goods picked up, and the way back from each.
+"""The checkout, orchestrated: reserve the stock, take the money, have the goods picked up, confirm it by mail, and the
+way back from each.
 
 A decider over the events of orders, inventory, payments and shipping. What it does is the table `STEPS`, how a table is
 run is in `saga.py`. Each event that moves a checkout on is recorded together with the commands that it caused, in one
@@ -8,18 +9,22 @@ alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from msgspec import Struct
 
 from domains.inventory.messages import ReleaseStock, ReserveStock, StockRefused, StockReserved
 from domains.kernel import Decider, Rejected, Upcaster, hosted
+from domains.notifications.messages import Purchase, SendOrderConfirmation
 from domains.orders.messages import (
     ConfirmPayment,
     ConfirmReservation,
     DeliverOrder,
     OrderCancelled,
     OrderPlaced,
+    OrderShipped,
     ShipOrder,
     ShippedItem,
 )
@@ -38,6 +43,7 @@ from domains.processes.items import items_of
 from domains.processes.messages import (
     FIRST,
     LATEST,
+    SECOND,
     CheckoutAdvanced,
     CheckoutAdvancedV1,
     CheckoutInput,
@@ -101,14 +107,25 @@ STEPS = (
         done=ShipmentPickedUp,
         failed=ShipmentRefused,
         reason="shipment_refused",
-        then=lambda of, _: (ShipOrder(of.order_id, _shipped(of)),),
         undo=lambda of, reason: (CancelPickup(of.order_id, reason),),
         undone_by=ShipmentCancelled,
         deadline=Deadline(after_s=86_400, reason="carrier_timeout"),
         outside=True,
     ),
+    Step(
+        "confirm",
+        do=lambda of: (ShipOrder(of.order_id, _shipped(of)),),
+        done=OrderShipped,
+        then=lambda of, _: (SendOrderConfirmation(of.order_id, _purchase(of)),),
+    ),
 )
-"""The last step's `then` is where the customer is told: an order that is shipped is confirmed."""
+"""An order that is shipped is confirmed, and its customer told: asynchronously, so what becomes of the mail is not
+waited for. Whether it is shipped or was cancelled meanwhile the order says."""
+DEFINITIONS: Mapping[int, tuple[Step, ...]] = {
+    SECOND: (*STEPS[:2], replace(STEPS[2], then=lambda of, _: (ShipOrder(of.order_id, _shipped(of)),))),
+    LATEST: STEPS,
+}
+"""What instances run by that may be under way. Of the second the notifications confirm the orders by themselves."""
 
 
 class Idle(Struct, frozen=True, tag=True): ...
@@ -122,10 +139,11 @@ def decide(checkout: Checkout, command: CheckoutCommand) -> list[CheckoutAdvance
     event = input_of(command.input) if isinstance(command, Observe) else command
     match checkout:
         case Idle() | Underway() | Undoing() | Completed() | Closed() | Failed():
-            moved = _moved(checkout, event)
+            definition = _definition(checkout)
+            moved = _moved(checkout, event, definition)
             if moved is not None:
                 over = isinstance(checkout, Underway) and not isinstance(moved.saga, Underway)
-                return [CheckoutAdvanced(command.order_id, event, moved.commands, LATEST, moved.alarm, over)]
+                return [CheckoutAdvanced(command.order_id, event, moved.commands, definition, moved.alarm, over)]
         case _:
             steps = first_checkout.react(checkout, event)
             if steps is not None:
@@ -140,16 +158,24 @@ def evolve(checkout: Checkout, event: CheckoutAdvanced) -> Checkout:
         case Idle() if event.definition == FIRST:
             return first_checkout.begun(event.input) if isinstance(event.input, OrderPlaced) else Ended()
         case Idle() | Underway() | Undoing() | Completed() | Closed() | Failed():
-            moved = _moved(checkout, event.input)
+            moved = _moved(checkout, event.input, event.definition)
             return checkout if moved is None else moved.saga
         case _:
             return first_checkout.evolve(checkout, event.input)
 
 
-def _moved(checkout: Idle | Saga, event: CheckoutInput) -> Move | None:
+def _definition(checkout: Idle | Saga) -> int:
+    match checkout:
+        case Underway(facts) | Undoing(facts) | Completed(facts):
+            return facts.definition
+        case Idle() | Closed() | Failed():
+            return LATEST  # Nothing is under way by another.
+
+
+def _moved(checkout: Idle | Saga, event: CheckoutInput, definition: int) -> Move | None:
     match event, checkout:
         case OrderPlaced(workflow="orchestrated"), Idle():
-            return begin(STEPS, _facts(event))
+            return begin(DEFINITIONS[definition], _facts(event, definition))
         case OrderCancelled(), Idle():
             return Move(Failed(), ())  # Before the order itself was seen: then nothing is begun for it.
         case ShipmentDelivered(order_id), Completed():
@@ -157,10 +183,10 @@ def _moved(checkout: Idle | Saga, event: CheckoutInput) -> Move | None:
         case _, Idle():
             return None
         case _:
-            return move(STEPS, checkout, event)
+            return move(DEFINITIONS[definition], checkout, event)
 
 
-def _facts(placed: OrderPlaced) -> Facts:
+def _facts(placed: OrderPlaced, definition: int) -> Facts:
     return Facts(
         order_id=placed.order_id,
         items=items_of(placed),
@@ -168,12 +194,18 @@ def _facts(placed: OrderPlaced) -> Facts:
         total_cents=placed.total_cents,
         payment_token=placed.payment_token,
         shipping_token=placed.shipping_token,
+        customer_id=placed.customer_id,
+        definition=definition,
     )
 
 
 def _captured_cents(captured: object) -> int:
     """Nothing where the step was skipped."""
     return captured.amount_cents if isinstance(captured, PaymentCaptured) else 0
+
+
+def _purchase(of: Facts) -> Purchase:
+    return Purchase(of.customer_id, of.currency, of.total_cents)
 
 
 def _parcel(of: Facts) -> tuple[ShipmentItem, ...]:
@@ -192,6 +224,8 @@ def _nothing_to_do(checkout: Checkout, order_id: str) -> Rejected:
             return Rejected("process_ended", f"the checkout of order {order_id} has ended")
         case Undoing():
             return Rejected("process_compensating", f"the checkout of order {order_id} is being taken back already")
+        case Underway():
+            return Rejected("process_confirming", f"the goods of order {order_id} have left; there is no way back")
         case _:
             detail = f"the checkout of order {order_id} began under a definition that knows no interventions"
             return Rejected("process_too_old", detail)

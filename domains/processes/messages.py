@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from domains.inventory.messages import ReleaseStock, ReserveStock, StockRefused, StockReserved
 from domains.kernel import Id, Reason
+from domains.notifications.messages import SendOrderConfirmation
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
@@ -15,6 +16,7 @@ from domains.orders.messages import (
     DeliverOrder,
     OrderCancelled,
     OrderPlaced,
+    OrderShipped,
     ShipOrder,
 )
 from domains.orders.upcasters import OrderPlacedV1, placed_from_v1
@@ -29,8 +31,8 @@ from domains.shipping.messages import (
 )
 
 DEADLINE_S_MAX = 86_400
-FIRST, LATEST = 1, 2
-"""The definitions of the checkout: the first ended with the payment."""
+FIRST, SECOND, LATEST = 1, 2, 3
+"""The definitions of the checkout: the first ended with the payment, the second did not confirm by mail."""
 
 
 class DeadlinePassed(Struct, frozen=True, tag=True):
@@ -65,6 +67,7 @@ class Compensate(Struct, frozen=True, tag=True):
 Intervention = RetryStep | SkipStep | Compensate
 CheckoutEvent = (
     OrderPlaced
+    | OrderShipped
     | OrderCancelled
     | StockReserved
     | StockRefused
@@ -89,6 +92,7 @@ CheckoutStep = (
     | CancelPickup
     | ShipOrder
     | DeliverOrder
+    | SendOrderConfirmation
 )
 
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from domains.inventory.messages import ItemQuantity
 from domains.orders.messages import CancelOrder, OrderCancelled
 from domains.processes.messages import (
+    SECOND,
     Alarm,
     CheckoutInput,
     CheckoutStep,
@@ -26,7 +27,7 @@ from domains.processes.messages import (
 )
 
 Commands = tuple[CheckoutStep, ...]
-STEPS_MAX = 3
+STEPS_MAX = 4
 """Of a table, which has just so many."""
 TRIES_MAX = 8
 StepIndex = Annotated[int, Meta(ge=0, lt=STEPS_MAX)]
@@ -44,6 +45,9 @@ class Facts(Struct, frozen=True):
     shipping_token: str
     skipped: tuple[str, ...] = ()
     """Steps that were seen to otherwise, and so are not taken back."""
+    customer_id: str = ""
+    definition: int = SECOND
+    """The version of the process by which this instance runs. The first has states of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +66,24 @@ class Step:
 
     What was `undone_by` an event is waited for before what lies before it is taken back; such a step can be called
     back while it is under way, too. Of any other that is given up the answer is waited for, and taken back if it was
-    done after all. `outside`: it waits for the world outside.
+    done after all. Without a deadline a step is never given up: only the order's cancellation can keep it from being
+    done. `outside`: it waits for the world outside.
     """
 
     name: str
     do: Callable[[Facts], Commands]
     done: type
-    failed: type
-    reason: str
-    undo: Callable[[Facts, str], Commands]
-    deadline: Deadline
+    failed: type | None = None
+    reason: str = ""
+    undo: Callable[[Facts, str], Commands] = lambda facts, reason: ()
+    deadline: Deadline | None = None
     then: Callable[[Facts, CheckoutInput | None], Commands] = lambda facts, event: ()
     """The event is None where an admin skipped the step."""
     undone_by: type | None = None
     outside: bool = False
+
+    def failed_by(self, event: CheckoutInput) -> bool:
+        return self.failed is not None and isinstance(event, self.failed)
 
 
 class Underway(Struct, frozen=True, tag=True):
@@ -143,9 +151,11 @@ def _under_way(steps: Sequence[Step], saga: Underway, event: CheckoutInput) -> M
     step = steps[saga.step]
     if isinstance(event, step.done):
         return _forward(steps, saga, event)
-    if isinstance(event, step.failed):
+    if step.failed_by(event):
         return _unwound(steps, Undoing(saga.facts, step.reason, saga.step), _cancelling(saga.facts, step.reason))
     match event:
+        case OrderCancelled(_, reason) if step.deadline is None:
+            return _unwound(steps, Undoing(saga.facts, reason, saga.step), ())
         case OrderCancelled(_, reason):
             return _given_up(steps, saga, reason, ())
         case DeadlinePassed():
@@ -155,7 +165,7 @@ def _under_way(steps: Sequence[Step], saga: Underway, event: CheckoutInput) -> M
         case SkipStep():
             facts = replace(saga.facts, skipped=(*saga.facts.skipped, step.name))
             return _forward(steps, Underway(facts, saga.step), None)
-        case Compensate(_, reason):
+        case Compensate(_, reason) if step.deadline is not None:
             return _given_up(steps, saga, reason, _cancelling(saga.facts, reason))
         case _:
             return None
@@ -169,8 +179,10 @@ def _forward(steps: Sequence[Step], saga: Underway, event: CheckoutInput | None)
     return Move(Underway(saga.facts, saga.step + 1), (*then, *steps[saga.step + 1].do(saga.facts)))
 
 
-def _late(steps: Sequence[Step], saga: Underway, passed: DeadlinePassed) -> Move:
+def _late(steps: Sequence[Step], saga: Underway, passed: DeadlinePassed) -> Move | None:
     step = steps[saga.step]
+    if step.deadline is None:
+        return None
     if (passed.step, passed.attempt) != (step.name, saga.attempt):
         return Move(saga, (), _alarm(step, saga.attempt))  # Of a step before this one, which has its time from now on.
     if saga.attempt < step.deadline.tries:
@@ -192,10 +204,10 @@ def _undoing(steps: Sequence[Step], saga: Undoing, event: CheckoutInput) -> Move
     facts, reason = saga.facts, saga.reason
     for step in steps:
         if step.name == saga.calling_back and (
-            isinstance(event, step.failed) or (step.undone_by is not None and isinstance(event, step.undone_by))
+            step.failed_by(event) or (step.undone_by is not None and isinstance(event, step.undone_by))
         ):
             return _unwound(steps, Undoing(facts, reason, saga.left, late=saga.late), ())
-        if step.name == saga.late and isinstance(event, step.done | step.failed):
+        if step.name == saga.late and (isinstance(event, step.done) or step.failed_by(event)):
             undo = step.undo(facts, reason) if isinstance(event, step.done) else ()
             return _ended(Undoing(facts, reason, saga.left, calling_back=saga.calling_back), undo)
     match event:
@@ -232,5 +244,7 @@ def _cancelling(facts: Facts, reason: str) -> Commands:
     return (CancelOrder(facts.order_id, reason),)
 
 
-def _alarm(step: Step, attempt: int) -> Alarm:
+def _alarm(step: Step, attempt: int) -> Alarm | None:
+    if step.deadline is None:
+        return None
     return Alarm(step.name, attempt, step.deadline.after_s * 2 ** (attempt - 1))

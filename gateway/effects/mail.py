@@ -233,7 +233,7 @@ def confirmation(requested: NoticeRequested, at: datetime, mail_from: str, to: A
     message["Subject"] = f"Your order {order_id} is confirmed"
     message["Auto-Submitted"] = "auto-generated"
     total = f"{purchase.currency} {purchase.total_cents // 100}.{purchase.total_cents % 100:02}"
-    message.set_content(f"Thank you for your order {order_id}.\n\nIt is paid: {total}. We pack it now.\n")
+    message.set_content(f"Thank you for your order {order_id}.\n\nIt is paid, {total}, and on its way.\n")
     return message
 
 

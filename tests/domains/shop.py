@@ -24,6 +24,9 @@ from domains.inventory.messages import (
 from domains.inventory.policy import inventory_policy
 from domains.inventory.stock import inventory
 from domains.kernel import Policy, Rejected
+from domains.notifications.messages import NoticeRequested, NotificationCommand, SendOrderConfirmation
+from domains.notifications.notice import notifications
+from domains.notifications.policy import notifications_policy
 from domains.orders.messages import (
     CancelOrder,
     ConfirmPayment,
@@ -33,6 +36,7 @@ from domains.orders.messages import (
     OrderCancelled,
     OrderCommand,
     OrderPlaced,
+    OrderShipped,
     PlaceOrder,
     ShipOrder,
 )
@@ -79,7 +83,13 @@ Message = TypeVar("Message")
 
 
 CUSTOMER = "customer to orders"
-POLICIES: tuple[Policy[Any], ...] = (orders_policy, inventory_policy, payments_policy, shipping_policy)
+POLICIES: tuple[Policy[Any], ...] = (
+    orders_policy,
+    inventory_policy,
+    payments_policy,
+    shipping_policy,
+    notifications_policy,
+)
 
 
 @dataclass
@@ -107,6 +117,7 @@ class Shop:
         self.payments = Hosted(payments)
         self.shipping = Hosted(shipping)
         self.checkout = Hosted(checkout)
+        self.notifications = Hosted(notifications)
         self.total: Counter[str] = Counter()
         """What each order is worth, in cents."""
         self.captured: Counter[str] = Counter()
@@ -114,6 +125,8 @@ class Shop:
         self.refunded: Counter[str] = Counter()
         self.story: list[str] = []
         """All deliveries so far, for who has to find out what went wrong."""
+        self.confirmed: Counter[str] = Counter()
+        """How often customers are told of each order."""
         self.carried: set[str] = set()
         """The parcels that the carrier has."""
         self._declining = declining
@@ -181,7 +194,7 @@ class Shop:
                 if event.workflow == "choreographed":
                     self._choreographed.add(event.order_id)
             self._policies("orders", event)
-            if isinstance(event, OrderPlaced | OrderCancelled):
+            if isinstance(event, OrderPlaced | OrderShipped | OrderCancelled):
                 self._observed("orders", event)
 
     def _observed(self, log: str, event: CheckoutEvent) -> None:
@@ -190,19 +203,20 @@ class Shop:
             self._later(f"{log} to checkout", event.order_id, self._to_checkout, Observe(event.order_id, event))
 
     def _policies(self, log: str, event: Any) -> None:
-        """What services do by themselves. That it means nothing for an order that is conducted is the orders' business,
-        and shown elsewhere: here it would only be more to deliver."""
+        """What services do by themselves. That it means nothing for an order that is conducted is the business of who
+        is told, and shown elsewhere: here it would only be more to deliver."""
         order_id = getattr(event, "order_id", "")  # What has none is no policy's business.
         reach: dict[str, Callable[[str, Any], None]] = {
             "orders": self._to_orders,
             "inventory": self._to_inventory,
             "payments": self._to_payments,
             "shipping": self._to_shipping,
+            "notifications": self._to_notifications,
         }
         for policy in POLICIES:
             if type(event) in policy.observes.get(log, ()):
                 for command in policy.react(event):
-                    if not isinstance(command, FollowOn) or order_id in self._choreographed:
+                    if not isinstance(command, FollowOn | SendOrderConfirmation) or order_id in self._choreographed:
                         self._later(f"{log} to {policy.name}", order_id, reach[policy.name], command)
 
     def _to_inventory(self, id: str, command: InventoryCommand) -> None:
@@ -226,6 +240,10 @@ class Shop:
                 self._observed("shipping", event)
             elif isinstance(event, ShipmentScheduled | ShipmentRecalled):
                 self._later("shipping to carrier", event.order_id, self._to_carrier, event)
+
+    def _to_notifications(self, id: str, command: NotificationCommand) -> None:
+        for event in self._handle(self.notifications, id, command):
+            self.confirmed[event.order_id] += isinstance(event, NoticeRequested)
 
     def _to_carrier(self, id: str, event: ShipmentScheduled | ShipmentRecalled) -> None:
         """What it has it brings back when it is called off; who asks again for a pickup hears what was said first."""
@@ -278,5 +296,7 @@ class Shop:
                 self._later("checkout to payments", step.order_id, self._to_payments, step)
             case SchedulePickup() | CancelPickup():
                 self._later("checkout to shipping", step.order_id, self._to_shipping, step)
+            case SendOrderConfirmation():
+                self._later("checkout to notifications", step.order_id, self._to_notifications, step)
             case _:
                 assert_never(step)

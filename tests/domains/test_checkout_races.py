@@ -56,6 +56,8 @@ def end_of(shop: Shop, order_id: str) -> str:
     away = gone or held or carried
     total, captured, refunded = shop.total[order_id], shop.captured[order_id], shop.refunded[order_id]
     assert not shop.deliveries(), "it is not quiet yet"
+    told = shop.confirmed[order_id]
+    assert told == isinstance(order, Shipped), f"{order_id} is {order}, and was confirmed {told} times"
     match order, process, payment:
         case Shipped(), Completed() | Idle(), Captured() if gone and carried and captured == total and refunded == 0:
             return SHIPPED
@@ -169,6 +171,7 @@ class End(NamedTuple):
     kept_cents: int
     shipped: bool
     carried: bool
+    confirmed: int
 
 
 def lived(fate: Fate, workflow: Workflow, schedule: list[int]) -> End:
@@ -198,6 +201,7 @@ def lived(fate: Fate, workflow: Workflow, schedule: list[int]) -> End:
         kept_cents=shop.captured["o1"] - shop.refunded["o1"],
         shipped=isinstance(shop.shipping.state("o1"), PickedUp),
         carried="o1" in shop.carried,
+        confirmed=shop.confirmed["o1"],
     )
 
 

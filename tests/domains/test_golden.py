@@ -50,9 +50,17 @@ from domains.inventory.stock import inventory
 from domains.kernel import Domain, StateStored
 from domains.loyalty.messages import BuyerNoted, PointsEarned, PointsReturned
 from domains.loyalty.points import loyalty
-from domains.notifications.messages import NoticeFailed, NoticeRequested, NoticeSent, OrderNoted, Purchase
+from domains.notifications.messages import (
+    NoticeFailed,
+    NoticeRequested,
+    NoticeSent,
+    OrderNoted,
+    Purchase,
+    SendOrderConfirmation,
+)
 from domains.notifications.notice import notifications
 from domains.orders.messages import (
+    EDITION,
     CancelOrder,
     ConfirmPayment,
     ConfirmReservation,
@@ -86,6 +94,7 @@ from domains.payments.payment import payments
 from domains.processes.checkout import checkout
 from domains.processes.messages import (
     LATEST,
+    SECOND,
     Alarm,
     CheckoutAdvanced,
     CheckoutAdvancedV1,
@@ -167,6 +176,7 @@ INPUTS_AND_STEPS: tuple[tuple[CheckoutInput, tuple[CheckoutStep, ...], Alarm | N
     (SkipStep("o1", "paid in cash"), (), None, False),
     (Compensate("o1", "it will not come"), (CancelPickup("o1", "it will not come"),), None, True),
 )
+confirm = SendOrderConfirmation("o1", Purchase("c1", "BRL", 3_600))
 EXAMPLES: dict[AnyDomain, list[Example]] = {
     catalogue: today(
         ProductDefined("tea", "Chá verde", "drinks", 1_250, "BRL"),
@@ -205,6 +215,8 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
             OrderReserved("o1", terms),
             OrderPaid("o1", 3_600, terms),
             OrderCancelled("o1", "changed my mind", terms, paid=True),
+            replace(placed, edition=EDITION),
+            OrderShipped("o1", shipped, replace(terms, customer_id="c1")),
         ),
     ],
     payments: today(
@@ -226,8 +238,9 @@ EXAMPLES: dict[AnyDomain, list[Example]] = {
         ),
         *today(*(CheckoutAdvanced("o1", what, steps) for what, steps in FIRST_INPUTS_AND_STEPS)),
         *today(
-            *(CheckoutAdvanced("o1", what, steps, LATEST, alarm, over) for what, steps, alarm, over in INPUTS_AND_STEPS)
+            *(CheckoutAdvanced("o1", what, steps, SECOND, alarm, over) for what, steps, alarm, over in INPUTS_AND_STEPS)
         ),
+        *today(CheckoutAdvanced("o1", OrderShipped("o1", shipped), (confirm,), LATEST, over=True)),
     ],
     shipping: today(
         ShipmentScheduled("o1", parcel, "ship_ok"),

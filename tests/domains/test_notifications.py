@@ -21,7 +21,7 @@ from domains.notifications.messages import (
 )
 from domains.notifications.notice import notifications
 from domains.notifications.policy import notifications_policy, react
-from domains.orders.messages import OrderPaid, OrderPlaced, Workflow
+from domains.orders.messages import EDITION, OrderPlaced, OrderShipped, Terms, Workflow
 from tests.domains.lives import LIVES, lived
 from tests.specification import Hosted, given
 
@@ -127,20 +127,50 @@ def test_there_is_one_request_an_order_and_nothing_is_told_without(commands: lis
 # -- the policy --------------------------------------------------------------------------------------------------------
 
 
-def placed(workflow: Workflow) -> OrderPlaced:
-    return OrderPlaced("o1", "c1", "EUR", (), 1, 3_000, 650, 3_650, "tok_ok", workflow)
+def placed(workflow: Workflow, edition: int = EDITION) -> OrderPlaced:
+    return OrderPlaced("o1", "c1", "EUR", (), 1, 3_000, 650, 3_650, "tok_ok", workflow, edition=edition)
 
 
-def test_orders_are_noted_and_confirmed_when_they_are_paid() -> None:
-    assert react(placed("orchestrated")) == [note]
-    assert react(OrderPaid("o1", 3_650)) == [confirm]
+def shipped(customer_id: str | None) -> OrderShipped:
+    return OrderShipped("o1", (), Terms((), "EUR", 3_650, "tok_ok", "ship_ok", customer_id))
+
+
+def told(*commands: NotificationCommand) -> int:
+    """How many requests these come to, whatever else they do."""
+    hosted = Hosted(notifications)
+    events = [event for command in commands for event in hosted.handle(command)]
+    assert all(event == requested for event in events if isinstance(event, NoticeRequested))
+    return sum(isinstance(event, NoticeRequested) for event in events)
+
+
+def test_an_order_that_nobody_conducts_is_confirmed_when_it_is_shipped() -> None:
+    assert react(placed("choreographed")) == []
+    assert react(shipped("c1")) == [SendOrderConfirmation("o1", purchase)]
+
+
+def test_one_that_is_conducted_is_left_to_its_checkout() -> None:
+    assert react(placed("orchestrated")) == []
+    assert told(*react(OrderShipped("o1"))) == 0
+    by_its_checkout = SendOrderConfirmation("o1", purchase)
+    assert told(*react(OrderShipped("o1")), by_its_checkout, *react(OrderShipped("o1"))) == 1
+
+
+@pytest.mark.parametrize("before", [(), (note,), (note, confirm)], ids=["unheard", "noted", "confirmed when paid"])
+@pytest.mark.parametrize("checkout", [(), (SendOrderConfirmation("o1", purchase),)], ids=["second", "third"])
+@pytest.mark.parametrize("order", [OrderShipped("o1"), shipped(None)], ids=["orchestrated", "choreographed"])
+def test_an_order_that_is_under_way_while_this_changes_is_confirmed_once(
+    before: tuple[NotificationCommand, ...], checkout: tuple[NotificationCommand, ...], order: OrderShipped
+) -> None:
+    """Whatever the code before had done about it, whichever definition its checkout began under, and if all of it is
+    read again."""
+    workflow: Workflow = "orchestrated" if order.terms is None else "choreographed"
+    again = (*react(placed(workflow, edition=1)), *react(order))
+    assert told(*before, *again, *checkout, *again) == 1
 
 
 def test_nobody_is_told_of_a_record_of_the_past() -> None:
-    assert react(placed("recorded")) == []
-    imported = Hosted(notifications)
-    for command in [*react(placed("recorded")), *react(OrderPaid("o1", 3_650))]:
-        assert imported.handle(command) == []
+    for edition in (1, EDITION):
+        assert told(*react(placed("recorded", edition)), *react(OrderShipped("o1"))) == 0
 
 
 def test_notices_are_of_the_time_of_what_they_are_about() -> None:

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from domains.kernel import CENTS_MAX, QUANTITY_MAX
 from domains.orders.messages import (
+    EDITION,
     CancelOrder,
     ConfirmPayment,
     ConfirmReservation,
@@ -34,7 +35,7 @@ lines = (
     OrderLine("cup", "Cup", "kitchen", quantity=1, unit_price_cents=800, freight_cents=50),
 )
 place = PlaceOrder("o1", "c1", "EUR", lines, "tok_slow")
-placed = OrderPlaced("o1", "c1", "EUR", lines, 3, 3_300, 350, 3_650, "tok_slow", "orchestrated")
+placed = OrderPlaced("o1", "c1", "EUR", lines, 3, 3_300, 350, 3_650, "tok_slow", "orchestrated", edition=EDITION)
 reserved = OrderReserved("o1")
 paid = OrderPaid("o1", 3_650)
 shipped = OrderShipped("o1")
@@ -253,11 +254,13 @@ def test_cancelling_twice_changes_nothing(history: History) -> None:
 
 
 ALONE: History = (replace(placed, workflow="choreographed"),)
-terms = Terms(units_of(placed.lines), placed.currency, placed.total_cents, placed.payment_token, placed.shipping_token)
+terms = Terms(
+    units_of(placed.lines), placed.currency, placed.total_cents, placed.payment_token, placed.shipping_token, "c1"
+)
 LIFE = (
     (ConfirmReservation("o1"), OrderReserved("o1", terms)),
     (ConfirmPayment("o1", 3_650), OrderPaid("o1", 3_650, terms)),
-    (ShipOrder("o1"), OrderShipped("o1", terms.items)),
+    (ShipOrder("o1"), OrderShipped("o1", terms.items, terms)),
     (DeliverOrder("o1"), OrderDelivered("o1")),
 )
 

@@ -1,4 +1,4 @@
-"""Notices over HTTP: one about each order that was paid, and what came of it."""
+"""Notices over HTTP: one about each order that was shipped, and what came of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.gateway.asserts import problem
 from tests.system import Json, Shop, tally
@@ -26,17 +27,22 @@ def settled(shop: Shop, *order_ids: str) -> None:
     shop.caught_up()
 
 
-def test_an_order_that_was_paid_is_confirmed_once(staff: httpx.Client, shop: Shop, customer_id: str) -> None:
-    sku = shop.product(units=2)
-    paid, declined = (
-        shop.place(sku, customer_id=customer_id, payment_token=token)["order_id"]
-        for token in ("tok_ok", "tok_declined")
+@pytest.mark.parametrize("workflow", ["orchestrated", "choreographed"])
+def test_an_order_that_was_shipped_is_confirmed_once(
+    staff: httpx.Client, shop: Shop, customer_id: str, workflow: str
+) -> None:
+    sku = shop.product(units=3)
+    shipped, declined, refused = (
+        shop.place(sku, customer_id=customer_id, workflow=workflow, payment_token=card, shipping_token=parcel)[
+            "order_id"
+        ]
+        for card, parcel in (("tok_ok", "ship_ok"), ("tok_declined", "ship_ok"), ("tok_ok", "ship_refused"))
     )
-    settled(shop, paid, declined)
-    (notice,) = notices_of(staff, paid)
-    assert (notice["order_id"], notice["customer_id"], notice["status"]) == (paid, customer_id, "failed")
+    settled(shop, shipped, declined, refused)
+    (notice,) = notices_of(staff, shipped)
+    assert (notice["order_id"], notice["customer_id"], notice["status"]) == (shipped, customer_id, "failed")
     assert notice["reason"] == "customer_unknown"
-    assert notices_of(staff, declined) == []
+    assert notices_of(staff, declined) == notices_of(staff, refused) == []
 
 
 def test_a_customer_that_is_known_gets_a_mail(

@@ -9,7 +9,7 @@ import pytest
 
 from bus.logs.blocks import Commit
 from domains.inventory.messages import ItemQuantity, StockRefused, StockReserved
-from domains.orders.messages import OrderCancelled, OrderLine, OrderPlaced
+from domains.orders.messages import OrderCancelled, OrderLine, OrderPlaced, OrderShipped
 from domains.payments.messages import PaymentCaptured, PaymentDeclined
 from domains.processes.checkout import checkout
 from domains.processes.messages import CheckoutAdvanced, CheckoutInput, Observe
@@ -48,6 +48,7 @@ LIVES: dict[str, tuple[list[CheckoutInput], ProcessStatus]] = {
             reserved("c-shipped"),
             PaymentCaptured("c-shipped", "ch_1", 100),
             ShipmentPickedUp("c-shipped", "pu_1"),
+            OrderShipped("c-shipped"),
         ),
         "done",
     ),
