@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bench.rounds import BenchmarkFailed
 from bench.server import Server
+from bus.servers.exceptions import EXCEPTIONS
 from bus.servers.lifetime import die_with_parent
-from bus.servers.safety import EXCEPTIONS
 from gateway.runtime.work import Part
 
 STOP_TIMEOUT_S = 10.0

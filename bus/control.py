@@ -44,6 +44,11 @@ async def serve(client: Client, verb: str, handle: Handler) -> None:
     await client.subscribe(control_subject(verb), queue="control", cb=arrived)
 
 
+async def pong(_: dict[str, str]) -> Reply:
+    """That somebody is there."""
+    return Reply()
+
+
 async def ask(client: Client, verb: str, **parameters: str) -> Reply:
     """Ask whoever serves the verb; the code is `nobody_there` or `no_answer` where that fails."""
     try:

@@ -45,7 +45,6 @@ from domains.reviews.review import reviews
 from domains.shipping.messages import ShipmentCancelled, ShipmentDelivered, ShipmentPickedUp, ShipmentRefused
 from domains.shipping.policy import shipping_policy
 from domains.shipping.shipment import shipping
-from gateway.effects.effects import Effects, Jobs
 from gateway.settings import Settings, SettingsError
 from projections import bought_together as bought_together_views
 from projections import customers as customer_views
@@ -59,6 +58,8 @@ from projections.projection import Projection
 
 if TYPE_CHECKING:
     from litestar.types import ControllerRouterHandler
+
+    from gateway.effects.effects import Effects, Jobs
 
 AnyDomain = Domain[object, object, object]
 AnyPolicy = Policy[object]
@@ -97,6 +98,9 @@ LOGS: tuple[AnyDomain | AnyStateStored, ...] = (*DOMAINS, *STATE_STORED)
 
 SERVICES: tuple[str, ...] = tuple(each.name for each in LOGS)
 """Whatever may run alone."""
+
+REACHING_OUT = ("payments", "shipping", "notifications", "inventory")
+"""The services of `effects()` and `jobs()`, by name: who asks whether they are there needs no client of the outside."""
 
 PROJECTIONS: tuple[Projection, ...] = (
     products.products,
@@ -277,7 +281,7 @@ PROCESSES: tuple[Process, ...] = (
 def reacting() -> set[str]:
     """The services that do something about events, or do jobs."""
     inside = {process.domain.name for process in PROCESSES} | {policy.name for policy in POLICIES}
-    return inside | {each.log for each in effects()} | {each.service for each in jobs()}
+    return inside | set(REACHING_OUT)
 
 
 def decoders() -> dict[str, BlockDecoder[object]]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from bus.servers.safety import EXCEPTIONS
+from bus.servers.exceptions import EXCEPTIONS
 
 MARKER = "tallystream.json"
 """Lies in every data folder of ours, so that nobody else's is ever written into."""
@@ -56,7 +56,7 @@ class Settings(Struct, frozen=True):
     carrier_url: str = ""
     nats_system_url: str = ""
     unsafe: frozenset[str] = frozenset()
-    """What the start-up check of the broker lets pass, see `bus/servers/safety.py`."""
+    """What the start-up check of the broker lets pass, see `bus/servers/exceptions.py`."""
     partitions: dict[str, int] = {}
     """Of the logs that are yet to be made, by domain; 1 where it is not named."""
     workers: int = 1

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,14 +32,6 @@ from bus.servers.connection import (
     without_secrets,
 )
 
-EXCEPTIONS: Final[dict[str, str]] = {
-    "lazy-sync": "Servers may acknowledge writes before they are on disk: a power cut loses them.",
-    "no-tls": "Servers may listen beyond loopback without TLS and users.",
-    "no-file-limit": "Servers may fill their disk: it stops them dead.",
-    "unverified": "How servers sync and what they may store is not looked up.",
-}
-"""What may be allowed nevertheless, each by its name: `--unsafe-lazy-sync`, or `lazy-sync` in `TALLY_UNSAFE`."""
-
 ANSWERS_WITHIN_S = 0.5
 ALL_WITHIN_S = 2.0
 INFO_WITHIN_S = 5.0
@@ -53,7 +45,7 @@ class BrokerUnsafe(Exception):
 
 class Problem(NamedTuple):
     exception: str
-    """The name under which it may be allowed."""
+    """The name under which it may be allowed, see `bus/servers/exceptions.py`."""
     detail: str
 
 

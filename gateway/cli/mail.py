@@ -7,9 +7,7 @@ import sqlite3
 
 import click
 import msgspec
-from rich.table import Table
 
-from gateway.cli.tables import show as show_table
 from gateway.runtime.logs import log_to_stderr
 from gateway.sandbox import mailbox
 from gateway.settings import from_environment
@@ -25,6 +23,10 @@ def mail() -> None:
 @click.option("--json", "as_json", is_flag=True)
 def list_(limit: int, as_json: bool) -> None:
     """Show the latest mails, newest first."""
+    from rich.table import Table  # The server starts without it.
+
+    from gateway.cli.tables import show as show_table
+
     try:
         found = mailbox.letters(from_environment().mailbox, limit)
     except sqlite3.Error as error:

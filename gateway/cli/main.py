@@ -5,75 +5,67 @@ from __future__ import annotations
 import signal
 import sys
 from importlib import import_module
+from typing import NamedTuple
 
 import click
 
-from bus.calls.mesh import MeshInvalid
-from bus.logs.log import LogDamaged
-from bus.logs.streams import StreamMisconfigured
-from bus.servers.broker import BrokerFailed, BrokerMissing
-from bus.servers.connection import BrokerUnreachable
-from bus.servers.safety import BrokerUnsafe
-from gateway.runtime.running import CannotStart, WorkerFailed
-from gateway.runtime.supervisor import ChildFailed
-from gateway.settings import SettingsError
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_CANNOT_START = 3
 EXIT_INTERRUPTED = 130
 
-_CANNOT_START = (
-    CannotStart,
-    ChildFailed,
-    BrokerMissing,
-    BrokerFailed,
-    BrokerUnreachable,
-    BrokerUnsafe,
-    StreamMisconfigured,
-)
+
+class Verb(NamedTuple):
+    """`at`: its module and its name there, imported when it is called."""
+
+    at: str
+    summary: str
+
 
 VERBS = {
-    "up": "up:up",
-    "demo": "demo:demo",
-    "serve": "serve:serve",
-    "work": "work:work",
-    "provider": "serve:provider",
-    "mail": "mail:mail",
-    "carrier": "serve:carrier",
-    "token": "read:token",
-    "import": "importing:import_",
-    "rebuild": "rebuilding:rebuild",
-    "rollback": "rebuilding:rollback",
-    "snapshot": "snapshots:snapshot",
-    "restore": "snapshots:restore",
-    "projections": "read:projections",
-    "parked": "parked:parked",
-    "redrive": "parked:redrive",
-    "discard": "parked:discard",
-    "services": "services:services",
-    "processes": "processes:processes",
-    "events": "read:events",
-    "inspect": "past:inspect",
-    "replay": "past:replay",
-    "mesh": "mesh:mesh",
-    "doctor": "doctor:doctor",
-    "bench": "bench:bench",
-    "scenario": "scenario:scenario",
+    "up": Verb("up:up", "Start everything in the foreground."),
+    "demo": Verb("demo:demo", "Drive orders through a fresh system, show what happened, stop everything."),
+    "serve": Verb("serve:serve", "Serve the HTTP API alone; broker and workers run elsewhere."),
+    "work": Verb("work:work", "Run workers, all of them or a part or a service only."),
+    "provider": Verb("sandbox:provider", "Run the simulated payment provider."),
+    "carrier": Verb("sandbox:carrier", "Run the simulated carrier."),
+    "mail": Verb("mail:mail", "Show the mail that went out."),
+    "token": Verb("read:token", "Print a token for the HTTP API."),
+    "import": Verb("importing:import_", "Import a folder in the format of the Olist dataset, and reconcile it."),
+    "rebuild": Verb("rebuilding:rebuild", "Rebuild a read model beside the live one, compare the two, switch."),
+    "rollback": Verb("rebuilding:rollback", "Make the build that was live before the live one again."),
+    "snapshot": Verb("snapshots:snapshot", "Copy the read models, each with its position, into a folder."),
+    "restore": Verb("snapshots:restore", "Start a new data folder with the read models of a snapshot."),
+    "projections": Verb("read:projections", "Show every read model: its position, its lag, what it parked."),
+    "parked": Verb("parked:parked", "Show every parked key, and what is wrong with it."),
+    "redrive": Verb("parked:redrive", "Deal again with what waits for a parked key, in order."),
+    "discard": Verb("parked:discard", "Give up the first commit that waits for a parked key, for ever."),
+    "services": Verb("services:services", "Show which processes are there, and who owns which partition."),
+    "processes": Verb("processes:processes", "Show the checkouts: where each is, since when, and what it waits for."),
+    "events": Verb("read:events", "Print the commits of a domain's log, one JSON object a line."),
+    "inspect": Verb("past:inspect", "Print the state of one aggregate, now or as of then."),
+    "replay": Verb("past:replay", "Print the timeline of an order: every commit that it caused in any log."),
+    "mesh": Verb("mesh:mesh", "Check and show how calls to each destination are made."),
+    "doctor": Verb("doctor:doctor", "Check that every log is whole, and still what was read of it."),
+    "bench": Verb("bench:bench", "Run a benchmark."),
+    "scenario": Verb("scenario:scenario", "Run a scenario, with and without what helps."),
 }
-"""Every verb, and where it is. Imported when it is called: a worker that was killed is back the sooner."""
 
 
 class Verbs(click.Group):
+    """A verb is imported when it is called: a worker that was killed is back the sooner, and the list of all of them
+    takes none."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        module, _, name = VERBS[cmd_name].partition(":")
+        module, _, name = VERBS[cmd_name].at.partition(":")
         command: click.Command = getattr(import_module(f"gateway.cli.{module}"), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -95,18 +87,15 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (SettingsError, MeshInvalid) as error:
-        sys.exit(_tell(error, EXIT_USAGE))
-    except _CANNOT_START as error:
-        sys.exit(_tell(error, EXIT_CANNOT_START))
-    except (LogDamaged, WorkerFailed) as error:
-        sys.exit(_tell(error, EXIT_FAILED))
+    except Exception as error:
+        from gateway.cli.endings import code_of  # Knows every part of the system.
 
-
-def _tell(error: Exception, code: int) -> int:
-    for line in str(error).splitlines():
-        click.echo(f"tally: {line}", err=True)
-    return code
+        code = code_of(error)
+        if code is None:
+            raise
+        for line in str(error).splitlines():
+            click.echo(f"tally: {line}", err=True)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

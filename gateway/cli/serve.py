@@ -1,4 +1,4 @@
-"""`tally serve`, `tally provider` and `tally carrier`: HTTP servers, each alone."""
+"""`tally serve`: the HTTP API, alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import click
 
 from gateway import compose
 from gateway.cli.unsafe import settings_with_flags
+from gateway.runtime.broker import check_broker
 from gateway.runtime.logs import log_to_stderr
-from gateway.runtime.running import check_broker
-from gateway.runtime.serve import CARRIER, PROVIDER
 from gateway.runtime.serve import serve as serve_http
-from gateway.settings import Settings, from_environment
+from gateway.settings import Settings
 
 
 @click.command()
@@ -29,21 +28,3 @@ def serve(settings: Settings, workers: int | None, port: int | None) -> None:
         create_app(settings)  # A route that is not there is said here once, not by each of them again and again.
     asyncio.run(check_broker(settings))
     serve_http(settings, port=port or settings.http_port, workers=workers or settings.gateways)
-
-
-@click.command()
-@click.option("--port", type=click.IntRange(1, 65_535), required=True)
-def provider(port: int) -> None:
-    """Run the simulated payment provider."""
-    settings = from_environment()
-    log_to_stderr(settings)
-    serve_http(settings, PROVIDER, port=port)
-
-
-@click.command()
-@click.option("--port", type=click.IntRange(1, 65_535), required=True)
-def carrier(port: int) -> None:
-    """Run the simulated carrier."""
-    settings = from_environment()
-    log_to_stderr(settings)
-    serve_http(settings, CARRIER, port=port)

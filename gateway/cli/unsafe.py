@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import click
 import msgspec
 
-from bus.servers.safety import EXCEPTIONS
+from bus.servers.exceptions import EXCEPTIONS
 from gateway.settings import Settings, from_environment
 
 Given = ParamSpec("Given")

@@ -10,7 +10,7 @@ from typing import Union
 import msgspec
 
 from bus.announcements import Announcer
-from bus.control import Reply, serve
+from bus.control import pong, serve
 from bus.logs.jetstream import JetStreamLog
 from bus.presence import Present
 from bus.queues.work_queue import WorkQueue
@@ -100,8 +100,3 @@ def _inside(
             reactions = dict.fromkeys(events, follow(sender, policy))
             name = compose.intake(policy.name, stream)
             yield Reactor(name, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)
-
-
-async def pong(_: dict[str, str]) -> Reply:
-    """That somebody is there."""
-    return Reply()

@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from bus.servers.safety import check
 from gateway.settings import Settings, SettingsError
 
 
@@ -54,16 +53,11 @@ def write_running(path: Path, what: Running) -> None:
 
 def nats_url(settings: Settings) -> str:
     """The broker of this system. Raises `SettingsError` when none is named and none runs."""
-    return _nats_urls(settings)[0]
+    return nats_urls(settings)[0]
 
 
-async def check_broker(settings: Settings) -> None:
-    """What a process does before it uses the broker. Raises `BrokerUnsafe`, `SettingsError`, `BrokerUnreachable`."""
-    url, system_url = _nats_urls(settings)
-    await check(url, system_url, settings.unsafe)
-
-
-def _nats_urls(settings: Settings) -> tuple[str, str]:
+def nats_urls(settings: Settings) -> tuple[str, str]:
+    """The same, and that of its system account."""
     if settings.nats_url:
         return settings.nats_url, settings.nats_system_url
     found = running(settings)

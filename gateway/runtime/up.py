@@ -9,11 +9,12 @@ import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
+from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 from prometheus_client.multiprocess import mark_process_dead
 
@@ -31,6 +32,7 @@ BROKER_READY_S = 30.0
 READY_S = 600.0
 """Workers that have a long log to read take their time; what is missing is said meanwhile."""
 SAY_AGAIN_S = 5.0
+ANSWER_TIMEOUT_S = 5.0
 SANDBOX_ADMIN = "admin@tallystream.example"
 """Who is told of what somebody should look after, where mail reaches nobody anyway."""
 
@@ -73,8 +75,7 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
             for child in children:
                 if child.name != "broker":
                     supervisor.start(child.name)
-            async with httpx.AsyncClient(timeout=5.0) as http:
-                await _until_ready(supervisor, _Readiness(http, where.http_url), say)
+            await _until_ready(supervisor, _Readiness(where.http_url), say)
             yield supervisor, where
         finally:
             await supervisor.stop()
@@ -189,20 +190,25 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
 class _Readiness:
     """Asks the gateway whether every part is ready, and remembers why not."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
-        self._http = http
-        self._url = url
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url).netloc
         self.reason = "the gateway does not answer yet"
 
     async def __call__(self) -> bool:
         try:
-            answer = await self._http.get(f"{self._url}/readyz")
-        except httpx.TransportError:
+            status, body = await asyncio.to_thread(self._ask)
+        except (OSError, HTTPException):
             return False
-        if answer.status_code == 200:
+        if status == 200:
             return True
-        self.reason = str(answer.json().get("detail", answer.status_code))
+        self.reason = str(msgspec.json.decode(body, type=dict[str, object]).get("detail", status))
         return False
+
+    def _ask(self) -> tuple[int, bytes]:
+        with closing(HTTPConnection(self._address, timeout=ANSWER_TIMEOUT_S)) as connection:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
 
 async def _until_ready(supervisor: Supervisor, ready: _Readiness, say: Callable[[str], None]) -> None:

@@ -1,7 +1,7 @@
 """The workers: all in one process, a part in each, or a service in each.
 
 A service's own are its engine or its database, what it does about events, and its effects. Read models are a node's:
-they are kept by one process for all services.
+they are kept by one process for all services. A process imports what its parts need only, so it is there the sooner.
 """
 
 from __future__ import annotations
@@ -14,23 +14,12 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Literal, get_args
 
-from bus.announcements import Announcer
-from bus.control import serve
-from bus.logs.jetstream import JetStreamLog
-from bus.presence import Announcing, Present, this_process
-from bus.queues import command_queue_worker
-from bus.queues.command_queue import ensure_queue
-from bus.queues.command_queue_worker import QueueWorker
-from bus.servers.connection import Client, close, connect
+from bus.presence import Announcing, this_process
+from bus.servers.connection import close, connect
 from gateway import compose
-from gateway.runtime.collector import calm_the_collector
-from gateway.runtime.engines import run_engines
-from gateway.runtime.reactions import pong, run_reactions
-from gateway.runtime.running import WorkerFailed, check_broker, nats_url
-from gateway.runtime.state_stored import run_state_stored
-from gateway.settings import Settings, claim, home
-from projections.mending import DISCARD, PARKED, REDRIVE, Mending
-from projections.worker import REBUILD, ROLL_BACK, ProjectionWorker
+from gateway.runtime.broker import check_broker
+from gateway.runtime.running import WorkerFailed, nats_url
+from gateway.settings import Settings, claim
 
 Part = Literal["commands", "projections", "processes", "states", "queue"]
 """`commands`: the engines; `processes`: processes, policies, effects; `states`: the services that keep states;
@@ -75,14 +64,24 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tu
                     running.append(asyncio.create_task(announcing.run()))
                 match part:
                     case "commands":
+                        from gateway.runtime.engines import run_engines
+
                         running.append(asyncio.create_task(run_engines(client, logs, settings, announcing, wanted)))
                     case "projections":
+                        from gateway.runtime.read_models import run_projections
+
                         running.append(asyncio.create_task(run_projections(client, logs, settings)))
                     case "processes":
+                        from gateway.runtime.reactions import run_reactions
+
                         running.append(asyncio.create_task(run_reactions(client, logs, settings, wanted)))
                     case "queue":
+                        from gateway.runtime.queued import run_queue
+
                         running.append(asyncio.create_task(run_queue(client, logs, settings)))
                     case "states":
+                        from gateway.runtime.state_stored import run_state_stored
+
                         for kept in compose.STATE_STORED:
                             if kept.name in wanted:
                                 serving = run_state_stored(client, kept, logs[kept.name], settings, announcing)
@@ -102,37 +101,6 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tu
         for result in await asyncio.gather(*running, return_exceptions=True):
             if isinstance(result, Exception):
                 raise WorkerFailed(_reason(result)) from result
-
-
-async def run_projections(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
-    """Keep every read model up to date, until cancelled."""
-    calm_the_collector()
-    announcer = Announcer(client, home(settings))
-    await announcer.start()
-    worker = ProjectionWorker(announcer, logs, compose.decoders(), compose.PROJECTIONS, settings.read_models)
-    mending = Mending(worker.feeds)
-    await serve(client, REBUILD, worker.begin_rebuild)
-    await serve(client, ROLL_BACK, worker.begin_roll_back)
-    await serve(client, PARKED, mending.parked)
-    await serve(client, REDRIVE, mending.redrive)
-    await serve(client, DISCARD, mending.discard)
-    await worker.run()
-
-
-async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
-    """Handle queued commands, until cancelled. A part of its own: a burst must not wait for what its first commands
-    lead to."""
-    await ensure_queue(client, settings.replicas)
-    present = Present(client)
-    await present.start()
-    sender = compose.sender(client, logs, present)
-    commands = {each.name: each.commands for each in compose.LOGS}
-    queue = QueueWorker(client, sender, commands, erased=[each.name for each in compose.STATE_STORED])
-    await serve(client, command_queue_worker.PARKED, queue.parked)
-    await serve(client, command_queue_worker.REDRIVE, queue.redrive)
-    await serve(client, command_queue_worker.DISCARD, queue.discard)
-    await serve(client, command_queue_worker.PING, pong)
-    await queue.run()
 
 
 def _reason(error: Exception) -> str:

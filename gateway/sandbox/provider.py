@@ -9,7 +9,6 @@ the code. Others are declined, too. `PUT /mode` makes it slow, failing or asynch
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +16,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
-import httpx
 from litestar import Litestar, Request, Response, get, post, put
 from litestar.datastructures import State
 from litestar.params import HeaderParameter, JSONBody
@@ -25,7 +23,6 @@ from msgspec import Meta, Struct
 
 from bus.servers.lifetime import die_with_parent
 from gateway.effects.provider import Operation
-from gateway.effects.webhooks import SIGNATURE, sign
 from gateway.http.traced import Traced
 from gateway.runtime.running import running
 from gateway.runtime.telemetry import collect_spans
@@ -34,10 +31,6 @@ from gateway.settings import from_environment, webhook_secret
 
 SLOW_S = 3.0
 DECIDES_AFTER_S = 0.2
-TELLS_MAX = 100
-"""Messages that are sent in a row."""
-TELL_TIMEOUT_S = 5.0
-TELL_AGAIN_S = 1.0
 CAPTURED: Final = ("tok_ok", "tok_slow", "tok_flaky", "tok_lost_answer", "tok_async", "4242424242424242")
 DECLINES: Final[dict[str, str]] = {
     "tok_declined": "card_declined",
@@ -49,8 +42,6 @@ DECLINES: Final[dict[str, str]] = {
     "4000000000000069": "expired_card",
     "4000000000009979": "stolen_card",
 }
-
-log = logging.getLogger(__name__)
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -114,34 +105,11 @@ class Provider:
 
     async def run(self, secret: str, target: Callable[[], str]) -> None:
         """Decide what was deferred when it is due, and tell of it until that is heard. Until cancelled."""
-        async with httpx.AsyncClient(timeout=TELL_TIMEOUT_S) as http:
-            while True:
-                self.deferred.clear()
-                self.ledger.decide(time.time(), self.mode.webhook_copies)
-                heard = await self._tell(http, secret, target())
-                due_at = self.ledger.next_due()
-                waits_s = TELL_AGAIN_S if not heard else None if due_at is None else max(0.0, due_at - time.time())
-                try:
-                    async with asyncio.timeout(waits_s):
-                        await self.deferred.wait()
-                except TimeoutError:
-                    continue
+        if self.ledger.next_due() is None and not self.ledger.untold(1):
+            await self.deferred.wait()
+        from gateway.sandbox.telling import keep_telling  # Only who has something to tell needs an HTTP client.
 
-    async def _tell(self, http: httpx.AsyncClient, secret: str, url: str) -> bool:
-        """Whether all that there is was heard."""
-        for number, body in self.ledger.untold(TELLS_MAX):
-            headers = {SIGNATURE: sign(secret, body, int(time.time())), "Content-Type": "application/json"}
-            try:
-                answer = await http.post(url, content=body, headers=headers)
-            except httpx.TransportError as error:
-                log.info("%s is not heard yet: %s", url, error)
-                return False
-            if answer.status_code >= 500 or answer.status_code == 429:
-                return False
-            if answer.is_error:
-                log.warning("a webhook was refused with %d: %s", answer.status_code, answer.text)
-            self.ledger.told(number)
-        return not self.ledger.untold(1)
+        await keep_telling(self, secret, target)
 
     def _first_try(self, key: str) -> bool:
         if key in self._tried:

@@ -20,6 +20,11 @@ def test_a_process_names_every_domain_that_its_commands_go_to() -> None:
     assert {owners[command] for command in get_args(CheckoutStep)} == set(process.sends_to)
 
 
+def test_services_that_reach_out_are_named() -> None:
+    services = {each.log for each in compose.effects()} | {each.service for each in compose.jobs()}
+    assert services == set(compose.REACHING_OUT)
+
+
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [

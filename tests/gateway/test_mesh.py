@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from bus.calls.mesh import MeshInvalid, read_mesh
 from bus.calls.policy import CallPolicy, FaultPolicy
-from gateway.cli.main import EXIT_USAGE
+from gateway.cli.endings import EXIT_USAGE
 from gateway.cli.main import tally as group
 from gateway.compose import DESTINATIONS
 from tests.system import REPOSITORY, environment_of, tally

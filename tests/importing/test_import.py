@@ -32,8 +32,8 @@ from gateway.importing.report import as_json, render
 from gateway.importing.run import ImportFailed, Patience, Refusal, run
 from gateway.runtime.engines import run_engines
 from gateway.runtime.reactions import run_reactions
+from gateway.runtime.read_models import run_projections
 from gateway.runtime.state_stored import run_state_stored
-from gateway.runtime.work import run_projections
 from gateway.settings import Settings, home
 from projections.reader import Reader
 from tests.bus.waiting import PATIENCE_S

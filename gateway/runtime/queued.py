@@ -1,0 +1,28 @@
+"""The commands that nobody waits for: sent on by one process, a part of its own."""
+
+from __future__ import annotations
+
+from bus.control import pong, serve
+from bus.logs.jetstream import JetStreamLog
+from bus.presence import Present
+from bus.queues.command_queue import ensure_queue
+from bus.queues.command_queue_worker import DISCARD, PARKED, PING, REDRIVE, QueueWorker
+from bus.servers.connection import Client
+from gateway import compose
+from gateway.settings import Settings
+
+
+async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
+    """Handle queued commands, until cancelled. A part of its own: a burst must not wait for what its first commands
+    lead to."""
+    await ensure_queue(client, settings.replicas)
+    present = Present(client)
+    await present.start()
+    sender = compose.sender(client, logs, present)
+    commands = {each.name: each.commands for each in compose.LOGS}
+    queue = QueueWorker(client, sender, commands, erased=[each.name for each in compose.STATE_STORED])
+    await serve(client, PARKED, queue.parked)
+    await serve(client, REDRIVE, queue.redrive)
+    await serve(client, DISCARD, queue.discard)
+    await serve(client, PING, pong)
+    await queue.run()
