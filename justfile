@@ -65,6 +65,10 @@ check: setup
 schemas: setup
     python -m gateway.contracts.schemas --write
 
+# Generate the messages of gateway/grpc/proto from its .proto files
+protos: setup
+    cd gateway/grpc/proto && python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. $(find . -name '*.proto')
+
 # Format and mend what can be mended by itself
 format: setup
     ruff format .
@@ -91,4 +95,4 @@ ci: check test
 # Write requirements.lock anew from pyproject.toml
 lock:
     {{uv}} pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-        --extra bench --extra graphql --extra otel --group dev pyproject.toml -o requirements.lock
+        --extra bench --extra graphql --extra grpc --extra otel --group dev pyproject.toml -o requirements.lock

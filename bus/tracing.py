@@ -7,6 +7,7 @@ where it is turned on; until then a span is nothing, and a command pays one look
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -80,6 +81,18 @@ def collected() -> bool:
 def current() -> str:
     """The traceparent of what this task does; empty where it is of no trace."""
     return _current.get()
+
+
+def taken_up(given: str) -> str:
+    """The traceparent of this hop of a trace; of a new one where what is given is none."""
+    parsed = PATTERN.fullmatch(given)
+    fresh = os.urandom(24).hex()
+    return f"00-{parsed[1] if parsed else fresh[:32]}-{fresh[32:]}-{parsed[3] if parsed else '01'}"
+
+
+def id_of(traceparent: str) -> str:
+    """The trace's."""
+    return traceparent[3:35]
 
 
 def stand(traceparent: str) -> Token[str]:

@@ -216,6 +216,14 @@ def _graphql_routes() -> Sequence[ControllerRouterHandler]:
     return graphql.routes
 
 
+def serves_grpc(settings: Settings) -> bool:
+    """Whether gRPC is to be served. Raises `SettingsError` where it is, and the extra `grpc` is not installed."""
+    if settings.grpc_port and any(find_spec(each) is None for each in ("grpc", "grpc_health", "grpc_reflection")):
+        wanted = "pip install 'tallystream[grpc]', or leave it out"
+        raise SettingsError(f"TALLY_GRPC_PORT is set, and the extra grpc is not installed: {wanted}")
+    return settings.grpc_port != 0
+
+
 def intake(name: str, log: str) -> str:
     """The name of the reactor that tells a process or a policy of a log's events."""
     return f"{name}-from-{log}"

@@ -72,6 +72,8 @@ class Settings(Struct, frozen=True):
     """How much one client may ask, by its role; a role that is not named may ask anything."""
     at_once: dict[str, int] = {}
     """How many requests one gateway process handles at once, by route; `*`: of each other route."""
+    grpc_port: int = 0
+    """Where the stock is served over gRPC; 0: nowhere."""
 
     @property
     def read_models(self) -> Path:
@@ -139,6 +141,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         alerts_to=_alerts_to(text("TALLY_ALERTS_TO", "")),
         rates=_rates(text("TALLY_RATE_LIMITS", "")),
         at_once=_at_once(text("TALLY_ROUTE_LIMITS", "")),
+        grpc_port=number("TALLY_GRPC_PORT", 0, 0, 65_535),
     )
 
 

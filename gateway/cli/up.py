@@ -44,11 +44,13 @@ async def _up(settings: Settings) -> None:
         async with started(settings, lambda line: click.echo(line, err=True)) as (supervisor, where):
             up_and_running.set()
             token = Tokens(jwt_secret(settings)).issue("admin", "admin")
+            grpc = f"  gRPC     {where.grpc_address}\n" if where.grpc_address else ""
             click.echo(
                 f"Tallystream is up. Ctrl-C stops it.\n"
                 f"  API      {where.http_url}/v1\n"
                 f"  Docs     {where.http_url}/docs\n"
                 f"  Metrics  {where.http_url}/metrics\n"
+                f"{grpc}"
                 f"  Data     {_short(settings.data_dir)}\n"
                 f"  Logs     {_short(settings.data_dir / 'log')}\n"
                 f"  Token    (admin, 24 h)\n{token}"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Annotated, NoReturn
 
 import msgspec
@@ -22,17 +20,28 @@ from bus.announcements import Standings
 from bus.calls.call import CallFailed, DeadlineExceeded
 from bus.calls.deadline import HEADER, deadline_of
 from bus.calls.path import CallPath
-from bus.commands import COMMAND_BYTES_MAX, Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
+from bus.commands import COMMAND_BYTES_MAX, digest_of
 from bus.logs.log import EPOCH_SEQUENCE, Log, LogUnreachable
 from bus.outboxes.state_stored import Kept, Unanswered, ask
 from bus.queues.command_queue import CommandQueue, NotQueued, Queued
-from bus.sender import COMMAND_TIMEOUT_S, Sender
+from bus.sender import Sender
 from domains.kernel import ID_PATTERN
 from gateway.compose import AnyPolicy, Process
 from gateway.http.answers import Accepted
+from gateway.http.commanding import (
+    UNAVAILABLE,
+    Commanding,
+    Key,
+    OutcomeUnknown,
+    Written,
+    given_key,
+    natural_key,
+    uuid7,
+)
 from gateway.http.consequences import Consequences
 from gateway.http.outcomes import Asked, Outcomes, asked_now, sealed
 from gateway.http.problems import Problem, refused, unavailable
+from gateway.http.reached import reached
 from gateway.http.tokens import Principal, Tokens
 from gateway.http.versions import canonical
 from gateway.views.catalogue import Catalogue
@@ -46,7 +55,6 @@ from projections.reader import Reader
 
 WAIT_S = 2.0
 WAIT_MAX_S = 30.0
-KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,128}")
 ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18}){0,2}"')
 POSITION_PATTERN = re.compile(r"([a-z_]{1,64})=(\d{1,18})")
 WAITS_PATTERN = re.compile(r"wait=(\d{1,5}(?:\.\d{1,3})?)")
@@ -60,28 +68,6 @@ PathId = Annotated[str, Parameter(pattern=ID_PATTERN, max_length=64)]
 """An id in a path. Litestar keeps to its own constraints there, so msgspec's have to be said again."""
 QueryId = Annotated[str | None, Parameter(pattern=ID_PATTERN, max_length=64)]
 """The same in a query, where it may be left out."""
-
-
-class Written(Struct, frozen=True):
-    """What a command came to: `events` are empty when nothing had to change. `position` is empty as long as the log
-    takes nothing from an outbox: it is done, and is told of later."""
-
-    position: str
-    version: int
-    events: Raw | None
-    repeated: bool
-
-    @property
-    def headers(self) -> dict[str, str]:
-        where = {"Position": self.position} if self.position else {}
-        return {**where, "ETag": f'"{self.version}"'}
-
-
-class Key(Struct, frozen=True):
-    """A command's id, and the code of the refusal when it was used for something else before."""
-
-    id: str
-    reused: str = "id_reused"
 
 
 class Gate:
@@ -106,6 +92,7 @@ class Gate:
         self._services = services
         self._queue = queue
         self.sender = sender
+        self.commanding = Commanding(sender)
         self.reader = reader
         self.standings = standings
         self.logs = logs
@@ -116,23 +103,16 @@ class Gate:
         self.lists = OrderLists(logs[orders], decoders[orders], standings, reader, self.changes)
         self.catalogue = Catalogue(reader, standings)
         self._consequences = Consequences(processes, policies, logs, standings, self.reached)
-        self._running: set[str] = set()
 
     def key(self, request: AnyRequest) -> Key:
         """The id of the command that a request stands for, scoped to who asks."""
         given = header(request, b"idempotency-key")
-        if given is None:
-            return Key(uuid7())
-        if not KEY_PATTERN.fullmatch(given):
-            detail = "an Idempotency-Key is 1 to 128 printable ASCII characters without spaces"
-            raise Problem(422, "malformed", detail, field="header:Idempotency-Key")
-        return Key(_hashed(request.user.subject, "key", given))
+        return Key(uuid7()) if given is None else given_key(request.user, given)
 
     def natural_key(self, request: AnyRequest, about: str, reused: str) -> Key:
         """The same, for a command that is the only one of its kind about something, whether the client has a key."""
-        if header(request, b"idempotency-key") is not None:
-            return self.key(request)
-        return Key(_hashed(request.user.subject, "about", about), reused)
+        given = header(request, b"idempotency-key")
+        return natural_key(request.user, about, reused) if given is None else given_key(request.user, given)
 
     async def execute(
         self, request: AnyRequest, key: Key, command: Struct, *, correlation: str, location: str
@@ -148,38 +128,21 @@ class Gate:
         left_s = time_left_s(request)
         if responds_async(request):
             await self._enqueue(request, key, command, digest, correlation, location)
-        if key.id in self._running:
-            raise Problem(409, "still_running", "this Idempotency-Key is being worked on", headers={"Retry-After": "1"})
-        self._running.add(key.id)
         try:
-            answer = await self.sender.send(
+            return await self.commanding.send(
                 command,
-                id=key.id,
+                key,
                 digest=digest,
-                actor=f"{request.user.role}:{request.user.subject}",
+                principal=request.user,
                 correlation=correlation,
                 trace=request.scope["state"]["traceparent"],
                 expect=expected_version(request),
-                timeout_s=min(COMMAND_TIMEOUT_S, left_s),
+                left_s=left_s,
             )
-        finally:
-            self._running.discard(key.id)
-        domain = self.sender.domain_of(command)
-        match answer:
-            case Stored(position, version, events, repeated):
-                return Written(f"{domain}={position}" if position else "", version, events, repeated)
-            case Unchanged(position, version):
-                return Written(f"{domain}={position}" if position else "", version, None, repeated=False)
-            case Refused(code, detail, field):
-                if code == "id_reused":
-                    code, detail = key.reused, "the same key was used with another body before"
-                raise refused(code, detail, field)
-            case Unavailable(code, retry_after_s):
-                detail = _UNAVAILABLE.get(code, "nothing was written; come again")
-                raise unavailable("overloaded" if code == "overloaded" else "unavailable", detail, retry_after_s)
-            case Unknown():
-                detail = "whether this was written is not known yet; under its Idempotency-Key it may also be repeated"
-                raise Accepted(sealed(asked_now(domain, key.id, digest), self._tokens, request.user.subject), detail)
+        except OutcomeUnknown as error:
+            detail = "whether this was written is not known yet; under its Idempotency-Key it may also be repeated"
+            asked = asked_now(self.sender.domain_of(command), key.id, digest)
+            raise Accepted(sealed(asked, self._tokens, request.user.subject), detail) from error
 
     async def _enqueue(
         self, request: AnyRequest, key: Key, command: Struct, digest: str, correlation: str, location: str
@@ -202,7 +165,7 @@ class Gate:
             place = await self._queue.put(domain, queued)
         except NotQueued as error:
             maybe = "it may be in the queue; under its Idempotency-Key it can be sent again"
-            raise unavailable(error.code, maybe if error.maybe else _UNAVAILABLE[error.code]) from error
+            raise unavailable(error.code, maybe if error.maybe else UNAVAILABLE[error.code]) from error
         asked = Asked(domain, 0, key.id, digest, place)
         raise Accepted(sealed(asked, self._tokens, request.user.subject), "it waits in the queue", applied=True)
 
@@ -241,7 +204,7 @@ class Gate:
         wait_s = min(wait_s, left_s)
         elsewhere = wanted.keys() - {model.stream for model in models}
         try:
-            reached = await asyncio.gather(
+            shown = await asyncio.gather(
                 *(self.reached(model, wanted[model.stream], wait_s) for model in models if model.stream in wanted),
                 *(
                     self._consequences.shown(domain, wanted[domain], model, wait_s)
@@ -252,19 +215,15 @@ class Gate:
             )
         except LogUnreachable as error:
             log.info("what %s led to cannot be told: %s", asked, error)
-            reached = [False]
-        if all(reached):
+            shown = [False]
+        if all(shown):
             return {}
         if "handling=stale" in prefer:
             return {"Warning": '110 - "Response is Stale"'}
         raise unavailable("position_not_reached", f"{asked} was not reached in {wait_s:g} s")
 
     async def reached(self, model: Projection, sequence: int, wait_s: float) -> bool:
-        if sequence <= EPOCH_SEQUENCE:
-            return True
-        if self.standings.latest(model.name) is None and await self.reader.sequence(model.name) >= sequence:
-            return True
-        return await self.standings.wait(model.name, sequence, wait_s)
+        return await reached(self.standings, self.reader, model, sequence, wait_s)
 
     async def up_to_date(self, model: Projection, wait_s: float = WAIT_S) -> None:
         """Wait, bounded, until a read model shows all that its log holds now."""
@@ -342,36 +301,3 @@ def positions(header: str) -> dict[str, int]:
             raise Problem(422, "malformed", detail, field="header:Min-Position")
         wanted[match[1]] = max(int(match[2]), wanted.get(match[1], 0))
     return wanted
-
-
-def uuid7() -> str:
-    """A UUID version 7 (RFC 9562): the time in milliseconds, then random bits, so that ids sort by age."""
-    value = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return _uuid(f"{value & ~(0x3 << 62) | 0x2 << 62:032x}")
-
-
-def _hashed(*parts: str) -> str:
-    """Derived ids: the same for the same parts, and nobody else's."""
-    return _uuid(blake2b("\n".join(parts).encode(), digest_size=16).hexdigest())
-
-
-def _uuid(digits: str) -> str:
-    """32 hexadecimal digits as a UUID is written; its class takes ten times as long."""
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-_UNAVAILABLE = {
-    "queue_full": "the queue is full; nothing was queued",
-    "queue_unavailable": "nobody leads the queue at the moment; nothing was queued",
-    "no_engine": "nobody handles these commands at the moment; nothing was written",
-    "broker_unreachable": "the broker cannot be reached; nothing was written",
-    "deadline_passed": "it would have come too late; nothing was written",
-    "overloaded": "too much waits already; nothing was written",
-    "contended": "another owner was always first; nothing was written",
-    "states_unreachable": "the stored states cannot be read at the moment; nothing was written",
-    "database_unavailable": "the service's database takes nothing at the moment; nothing was written",
-    "log_full": "the broker's store is full; nothing was written",
-    "log_unavailable": "nobody leads the log at the moment; nothing was written",
-    "log_refused": "the broker does not take this block; nothing was written",
-}

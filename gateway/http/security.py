@@ -41,11 +41,8 @@ class Authentication:
 
 def _principal(scope: Scope) -> Principal:
     given = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
-    scheme, _, token = given.partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise NotAuthorizedException("a bearer token is needed: `tally token --role staff` prints one")
     tokens: Tokens = scope["litestar_app"].state.tokens
     try:
-        return tokens.check(token.strip())
+        return tokens.bearer(given)
     except InvalidToken as error:
         raise NotAuthorizedException(str(error)) from error

@@ -60,6 +60,13 @@ class Tokens:
     def is_seal(self, given: str, *parts: str) -> bool:
         return hmac.compare_digest(given, self.seal(*parts))
 
+    def bearer(self, authorization: str) -> Principal:
+        """Whose `Bearer` token this is. Raises `InvalidToken`."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise InvalidToken("a bearer token is needed: `tally token --role staff` prints one")
+        return self.check(token.strip())
+
     def check(self, token: str) -> Principal:
         """Raises `InvalidToken`."""
         known = self._known.get(token)

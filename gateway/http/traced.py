@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from functools import cache
 
@@ -12,7 +11,6 @@ from litestar.types import ASGIApp, HTTPDisconnectEvent, HTTPScope, Message, Rec
 from prometheus_client import Counter, Histogram
 
 from bus import tracing
-from bus.tracing import PATTERN
 from gateway.http.answers import HEADERS
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -75,10 +73,7 @@ class Traced:
                 if status >= 500:
                     span.failed(f"answered {status}")
             return
-        parsed = PATTERN.fullmatch(given)
-        fresh = os.urandom(24).hex()
-        trace_id = parsed[1] if parsed else fresh[:32]
-        traceparent = f"00-{trace_id}-{fresh[32:]}-{parsed[3] if parsed else '01'}"
+        traceparent = tracing.taken_up(given)
         token = tracing.stand(traceparent)
         try:
             await self._answer(scope, receive, send, method, traceparent)
@@ -87,7 +82,7 @@ class Traced:
 
     async def _answer(self, scope: HTTPScope, receive: Receive, send: Send, method: str, traceparent: str) -> int:
         """The status that it was answered with; 0: with none."""
-        scope["state"]["trace_id"] = traceparent[3:35]
+        scope["state"]["trace_id"] = tracing.id_of(traceparent)
         scope["state"]["traceparent"] = traceparent
         began = time.perf_counter()
         status = 0

@@ -17,8 +17,9 @@ from msgspec import Meta, Struct
 from domains.kernel import LINES_MAX, Currency, Id, Quantity, Reason
 from domains.orders.messages import CancelOrder, OrderCancelled, OrderLine, OrderPlaced, PlaceOrder
 from gateway.http.bodies import JsonBody
+from gateway.http.commanding import uuid7
 from gateway.http.direct import DIRECT
-from gateway.http.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, responds_async, uuid7
+from gateway.http.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, responds_async
 from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.http.problems import Problem
 from gateway.http.versions import SUPERSEDED

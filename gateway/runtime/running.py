@@ -32,6 +32,7 @@ class Running(Struct, frozen=True):
     carrier_url: str
     nats_system_url: str = ""
     smtp_url: str = ""
+    grpc_address: str = ""
 
 
 def running(settings: Settings) -> Running | None:

@@ -43,7 +43,11 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
     compose.mesh(settings)  # Said before anything begins.
     with _own_folder(settings.data_dir):
         port = settings.http_port or free_port()
-        _check_port(settings.http_host, port)
+        _check_port(settings.http_host, port, "TALLY_HTTP_PORT")
+        grpc_address = ""
+        if compose.serves_grpc(settings):
+            _check_port(settings.http_host, settings.grpc_port, "TALLY_GRPC_PORT")
+            grpc_address = f"{reachable(settings.http_host)}:{settings.grpc_port}"
         broker = BrokerSettings(settings.data_dir / "broker", free_port(), secret(settings.data_dir, "nats-password"))
         where = Running(
             pid=os.getpid(),
@@ -53,6 +57,7 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
             carrier_url=settings.carrier_url or f"http://{SANDBOX_HOST}:{free_port()}",
             nats_system_url=settings.nats_system_url if settings.nats_url else broker.system_url,
             smtp_url=settings.smtp_url or f"smtp://{SANDBOX_HOST}:{free_port()}",
+            grpc_address=grpc_address,
         )
         shutil.rmtree(settings.metrics_dir, ignore_errors=True)
         settings.metrics_dir.mkdir(parents=True)
@@ -75,7 +80,7 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
             for child in children:
                 if child.name != "broker":
                     supervisor.start(child.name)
-            await _until_ready(supervisor, _Readiness(where.http_url), say)
+            await _until_ready(supervisor, _Readiness(where), say)
             yield supervisor, where
         finally:
             await supervisor.stop()
@@ -152,6 +157,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_LOG_LEVEL": settings.log_level,
         "TALLY_HTTP_HOST": settings.http_host,
         "TALLY_HTTP_PORT": str(port),
+        "TALLY_GRPC_PORT": str(settings.grpc_port),
         "TALLY_REPLICAS": str(settings.replicas),
         "TALLY_MESH_FILE": str(settings.mesh_file or ""),
         "TALLY_PARTITIONS": ",".join(f"{name}={number}" for name, number in settings.partitions.items()),
@@ -171,7 +177,8 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
     children += [Child(name, [*work, "commands"], environment, rank=1) for name in commands]
     kept = [service.name for service in compose.STATE_STORED]
     children += [Child(name, [*work, "states", "--service", name], environment, rank=1) for name in kept]
-    children += [Child(part, [*work, part], environment, rank=2) for part in ("projections", "processes", "queue")]
+    parts = ["projections", "processes", "queue", *(["grpc"] if where.grpc_address else [])]
+    children += [Child(part, [*work, part], environment, rank=2) for part in parts]
     loopback = {**environment, "TALLY_HTTP_HOST": SANDBOX_HOST}
     sandbox = (
         (["provider"], settings.provider_url, where.provider_url),
@@ -188,10 +195,11 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
 
 
 class _Readiness:
-    """Asks the gateway whether every part is ready, and remembers why not."""
+    """Asks the gateway whether every part is ready, looks whether gRPC is served, and remembers why not."""
 
-    def __init__(self, url: str) -> None:
-        self._address = urlsplit(url).netloc
+    def __init__(self, where: Running) -> None:
+        self._address = urlsplit(where.http_url).netloc
+        self._grpc = where.grpc_address
         self.reason = "the gateway does not answer yet"
 
     async def __call__(self) -> bool:
@@ -200,7 +208,8 @@ class _Readiness:
         except (OSError, HTTPException):
             return False
         if status == 200:
-            return True
+            self.reason = "gRPC is not served yet"
+            return not self._grpc or await _accepts(self._grpc)
         self.reason = str(msgspec.json.decode(body, type=dict[str, object]).get("detail", status))
         return False
 
@@ -209,6 +218,16 @@ class _Readiness:
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
             return answer.status, answer.read()
+
+
+async def _accepts(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def _until_ready(supervisor: Supervisor, ready: _Readiness, say: Callable[[str], None]) -> None:
@@ -248,7 +267,7 @@ def _own_folder(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host: str, port: int, variable: str) -> None:
     try:
         address = ip_address(host)
     except ValueError as error:
@@ -258,7 +277,7 @@ def _check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise CannotStart(f"port {port} on {host} cannot be had ({error.strerror}): set TALLY_HTTP_PORT") from error
+            raise CannotStart(f"port {port} on {host} cannot be had ({error.strerror}): set {variable}") from error
 
 
 def reachable(host: str) -> str:

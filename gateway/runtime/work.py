@@ -19,11 +19,11 @@ from bus.servers.connection import close, connect
 from gateway import compose
 from gateway.runtime.broker import check_broker
 from gateway.runtime.running import WorkerFailed, nats_url
-from gateway.settings import Settings, claim
+from gateway.settings import Settings, SettingsError, claim
 
-Part = Literal["commands", "projections", "processes", "states", "queue"]
+Part = Literal["commands", "projections", "processes", "states", "queue", "grpc"]
 """`commands`: the engines; `processes`: processes, policies, effects; `states`: the services that keep states;
-`queue`: what is queued for any of them."""
+`queue`: what is queued for any of them; `grpc`: the stock, over gRPC, where a port is set."""
 PARTS: tuple[Part, ...] = get_args(Part)
 
 log = logging.getLogger(__name__)
@@ -39,10 +39,17 @@ def parts_of(services: Collection[str]) -> tuple[Part, ...]:
     return tuple(part for part in PARTS if there.get(part, set()) & set(services))
 
 
+def parts_for(settings: Settings) -> tuple[Part, ...]:
+    """All that there is to run. Raises `SettingsError` for gRPC without its extra."""
+    return PARTS if compose.serves_grpc(settings) else tuple(part for part in PARTS if part != "grpc")
+
+
 async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tuple[str, ...] = ()) -> None:
-    """Run these parts, of these services or of all, until SIGTERM or SIGINT. Raises what halted one of them, or
-    `MeshInvalid`."""
+    """Run these parts, of these services or of all, until SIGTERM or SIGINT. Raises what halted one of them,
+    `MeshInvalid`, `SettingsError`."""
     compose.mesh(settings)  # Said before anything begins.
+    if "grpc" in parts and not compose.serves_grpc(settings):
+        raise SettingsError("the part grpc serves at a port: set TALLY_GRPC_PORT")
     await check_broker(settings)
     claim(settings.data_dir)  # Before anything is put there: who comes later would take it for somebody else's.
     loop = asyncio.get_running_loop()
@@ -79,6 +86,10 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tu
                         from gateway.runtime.queued import run_queue
 
                         running.append(asyncio.create_task(run_queue(client, logs, settings)))
+                    case "grpc":
+                        from gateway.grpc.server import run_grpc  # An extra.
+
+                        running.append(asyncio.create_task(run_grpc(client, logs, settings)))
                     case "states":
                         from gateway.runtime.state_stored import run_state_stored
 

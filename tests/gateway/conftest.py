@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from bus.servers.broker import free_port
 from tests.system import Shop, System, running_system, unique
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running_system(tmp_path_factory.mktemp("gateway") / "data") as system:
+    port = str(free_port())
+    with running_system(tmp_path_factory.mktemp("gateway") / "data", TALLY_GRPC_PORT=port) as system:
         yield system
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http.gate import AnyRequest, expected_version, is_known, positions, uuid7
+from gateway.http.commanding import uuid7
+from gateway.http.gate import AnyRequest, expected_version, is_known, positions
 from gateway.http.pages import after, page
 from gateway.http.problems import Problem
 

@@ -31,12 +31,13 @@ def test_staff_see_every_process_and_the_owner_of_every_partition(staff: httpx.C
         answer = staff.get("/v1/services")
         assert answer.status_code == 200
         found: dict[str, list[dict[str, object]]] = answer.json()
-        return found if len(found["services"]) == 6 and all(each["owner"] for each in found["partitions"]) else None
+        return found if len(found["services"]) == 7 and all(each["owner"] for each in found["partitions"]) else None
 
     found = until(complete, "every process")
     assert sorted(part for each in found["services"] for part in each["parts"]) == [  # type: ignore[attr-defined]
         "commands",
         "gateway",
+        "grpc",
         "processes",
         "projections",
         "queue",

@@ -37,6 +37,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
             "TALLY_ALERTS_TO": "a@shop.example, b@shop.example",
             "TALLY_RATE_LIMITS": "customer=600/60, staff=6000/60",
             "TALLY_ROUTE_LIMITS": "GET /v1/orders/{order_id}=20, *=500",
+            "TALLY_GRPC_PORT": "50051",
         }
     ) == Settings(
         "0.0.0.0",
@@ -60,6 +61,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
         "w",
         {"customer": Rate(600, 60), "staff": Rate(6_000, 60)},
         {"GET /v1/orders/{order_id}": 20, "*": 500},
+        50_051,
     )
 
 
