@@ -95,4 +95,4 @@ ci: check test
 # Write requirements.lock anew from pyproject.toml
 lock:
     {{uv}} pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-        --extra bench --extra graphql --extra grpc --extra otel --group dev pyproject.toml -o requirements.lock
+        --extra bench --extra graphql --extra grpc --extra otel --extra tls --group dev pyproject.toml -o requirements.lock

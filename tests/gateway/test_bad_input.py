@@ -289,7 +289,7 @@ def _authorization(system: System, case: str) -> bytes:
         "garbage": "a.b.c",
         "expired": Tokens(secret).issue("admin", "admin", ttl_s=-1),
         "of another system": Tokens("x" * 64).issue("admin", "admin"),
-        "unsigned": jwt.encode(claims, None, algorithm="none"),
+        "unsigned": jwt.encode(claims, "", algorithm="none"),
         "of another algorithm": jwt.encode(claims, secret * 2, algorithm="HS512"),
         "of another issuer": jwt.encode({**claims, "iss": "them"}, secret, algorithm="HS256"),
         "without an end": jwt.encode({k: claims[k] for k in ("sub", "role", "iss")}, secret, algorithm="HS256"),
