@@ -156,6 +156,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         projections,
         recommendations,
         reports,
+        reservations,
         reviews,
         services,
         shipments,
@@ -166,6 +167,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
     return [
         *products.routes,
         *stock.routes,
+        *reservations.routes,
         *customers.routes,
         *orders.routes,
         *order_changes.routes,

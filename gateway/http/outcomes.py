@@ -51,10 +51,11 @@ ID_PATTERN = re.compile(
 PLACES = {
     "orders": "/v1/orders/{}",
     "inventory": "/v1/stock/{}",
+    "inventory/reservation": "/v1/reservations/{}",
     "catalogue": "/v1/products/{}",
     "customers": "/v1/customers/{}",
 }
-"""Where what a command did is to be seen, by what it belongs to."""
+"""Where what a command did is to be seen, by what it belongs to; of a log, or of one kind of its aggregates."""
 
 
 class Asked(Struct, frozen=True):
@@ -160,7 +161,8 @@ def _told(id: str, asked: Asked, found: list[Recorded]) -> CommandStatus:
     first = found[0]
     if first.commit.digest and first.commit.digest != asked.digest:  # An outbox keeps it to itself.
         return _rejected(id, "id_reused", "the same key was used with another body before")
-    location = PLACES[asked.log].format(first.commit.correlation) if asked.log in PLACES else ""
+    kind = first.commit.aggregate.partition(":")[0]
+    location = PLACES.get(f"{asked.log}/{kind}", PLACES.get(asked.log, "")).format(first.commit.correlation)
     return CommandStatus(id, "done", f"{asked.log}={first.sequence}", first.commit.version, location)
 
 

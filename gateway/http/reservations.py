@@ -34,7 +34,9 @@ async def held(order_id: str, written: Written, history: History, reached: Reach
                 detail = f"order {order_id} wanted {event.wanted} of {event.sku}, and {event.available} were available"
                 raise refused("out_of_stock", detail, "/items")
         return written.repeated
-    match await _standing(order_id, int(written.position.rpartition("=")[2]), history, reached):
+    if not await reached(commit_index(inventory.name), int(written.position.rpartition("=")[2]), WAIT_S):
+        raise unavailable("position_not_reached", "how the reservation stands is not shown yet")
+    match await standing(order_id, history):
         case Held():
             return True
         case Refused():
@@ -45,10 +47,9 @@ async def held(order_id: str, written: Written, history: History, reached: Reach
             raise AssertionError(f"nothing had to change for order {order_id}, and it stands at {other}")
 
 
-async def _standing(order_id: str, sequence: int, history: History, reached: Reached) -> Reservation:
+async def standing(order_id: str, history: History) -> Reservation:
+    """What became of it, as far as the index of commits shows."""
     aggregate = reservation_of(order_id)
-    if not await reached(commit_index(inventory.name), sequence, WAIT_S):
-        raise unavailable("position_not_reached", "how the reservation stands is not shown yet")
     state = inventory.initial(aggregate)
     for recorded in await history.of_aggregate(inventory.name, aggregate):
         for event in recorded.commit.events:
