@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -133,6 +133,21 @@ def hosted(
         single=True,
         upcasters=upcasters,
     )
+
+
+class Wake(NamedTuple):
+    """What an aggregate is to be told after a time, unless it is told to be woken otherwise before."""
+
+    after_s: int
+    command: Struct
+
+
+class Asleep(NamedTuple):
+    """It wants to be told nothing any more."""
+
+
+Timing = Callable[[object], Wake | Asleep | None]
+"""What an event says about that; None where all stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)

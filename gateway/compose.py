@@ -17,7 +17,6 @@ from bus.logs.blocks import BlockDecoder, decoder_of
 from bus.logs.jetstream import JetStreamLog
 from bus.logs.witness import recall
 from bus.presence import Present
-from bus.reactors.processes import Asleep, Timing, Wake
 from bus.sender import Sender
 from bus.servers.connection import Client
 from domains.billing.invoice import billing
@@ -27,7 +26,7 @@ from domains.customers.customer import customers
 from domains.inventory.messages import StockRefused, StockReserved
 from domains.inventory.policy import inventory_policy
 from domains.inventory.stock import inventory
-from domains.kernel import Domain, Policy, StateStored
+from domains.kernel import Asleep, Domain, Policy, StateStored, Timing, Wake
 from domains.loyalty.points import loyalty
 from domains.loyalty.policy import loyalty_policy
 from domains.notifications.notice import notifications
@@ -252,6 +251,11 @@ class Process:
     def relay(self) -> str:
         """The name of the reactor that sends its commands."""
         return f"{self.domain.name}-relay"
+
+    @property
+    def alarms(self) -> str:
+        """The name under which its timers are kept."""
+        return f"{self.domain.name}-alarms"
 
 
 def _observe_checkout(event: object) -> tuple[str, Struct]:

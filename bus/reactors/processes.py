@@ -15,17 +15,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime
 
 import msgspec
 from msgspec import Raw, Struct
 
 from bus.commands import FRAME_BYTES_MAX, Answer, Refused, Stored, Unavailable, Unchanged, Unknown
 from bus.reactors.reactor import Again, Occurrence, Reaction
-from bus.reactors.timers import Due, Timer, Timers, TimersUnreachable
+from bus.reactors.timers import Due, Timers
 from bus.sender import Sender
-from bus.tracing import current
 from domains.kernel import Policy
 
 PING = "processes.ping"
@@ -56,58 +54,13 @@ def observe(sender: Sender, wrap: Callable[[object], tuple[str, Struct]]) -> Rea
     return react
 
 
-class Wake(NamedTuple):
-    """What an instance is to be told after a time, unless it is told to be woken otherwise before."""
-
-    after_s: int
-    command: Struct
-
-
-class Asleep(NamedTuple):
-    """It wants to be told nothing any more."""
-
-
-Timing = Callable[[object], Wake | Asleep | None]
-"""What an event of a process says about that; None where all stays as it is."""
-
-
-def relay(
-    sender: Sender,
-    steps: Callable[[object], Sequence[Struct]],
-    actor: str,
-    timers: Timers | None = None,
-    timing: Timing = lambda _: None,
-) -> Reaction:
-    """A reaction that sends what a process decided upon, all at once: a command that is refused withholds no other. The
-    timer of its instance is set or cancelled meanwhile."""
+def relay(sender: Sender, steps: Callable[[object], Sequence[Struct]], actor: str) -> Reaction:
+    """A reaction that sends what a process decided upon, all at once: a command that is refused withholds no other."""
 
     async def react(what: Occurrence) -> None:
-        sent, timed = await asyncio.gather(
-            _send_all(sender, steps(what.event), what, what.id, actor, what.commit.occurred_at),
-            _time(timers, timing(what.event), what),
-            return_exceptions=True,
-        )
-        for trouble in (sent, timed):
-            if isinstance(trouble, BaseException):
-                raise trouble
+        await _send_all(sender, steps(what.event), what, what.id, actor, what.commit.occurred_at)
 
     return react
-
-
-async def _time(timers: Timers | None, wanted: Wake | Asleep | None, what: Occurrence) -> None:
-    if timers is None or wanted is None:
-        return
-    try:
-        match wanted:
-            case Wake(after_s, command):
-                encoded = Raw(msgspec.json.encode(command))
-                about = what.commit
-                timer = Timer(f"{what.id}-timer", encoded, what.position, about.correlation, current())
-                await timers.set(about.aggregate, what.at + timedelta(seconds=after_s), timer)
-            case Asleep():
-                await timers.cancel(what.commit.aggregate)
-    except TimersUnreachable as error:
-        raise Again(str(error)) from error
 
 
 async def ring(sender: Sender, timers: Timers, decode: Callable[[Raw], Struct], actor: str) -> None:

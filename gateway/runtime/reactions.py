@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import AsyncExitStack
 from typing import Union
 
@@ -14,6 +14,7 @@ from bus.control import pong, serve
 from bus.logs.jetstream import JetStreamLog
 from bus.presence import Present
 from bus.queues.work_queue import WorkQueue
+from bus.reactors.alarms import Alarms
 from bus.reactors.checkpoints import Checkpoints
 from bus.reactors.processes import PING, follow, observe, relay, ring
 from bus.reactors.reactor import Reactor
@@ -43,7 +44,7 @@ async def run_reactions(
         timers = {each.domain.name: Timers(client, each.domain.name, settings.replicas) for each in processes}
         for timer in timers.values():
             await timer.open()
-        reactors = list(_inside(logs, sender, checkpoints, Announcer(client), services, timers))
+        reactors = list(_inside(logs, sender, checkpoints, Announcer(client), services))
         for effects in compose.effects():
             if effects.log in services:
                 decoder, made = compose.decoders()[effects.log], await stack.enter_async_context(effects.opened(means))
@@ -52,6 +53,11 @@ async def run_reactions(
             (WorkQueue(client, jobs.queue, settings.replicas), await stack.enter_async_context(jobs.opened(means)))
             for jobs in compose.jobs()
             if jobs.service in services
+        ]
+        alarms = [
+            Alarms(each.alarms, logs[name], compose.decoders()[name], each.timing, timers[name], checkpoints)
+            for each in processes
+            for name in (each.domain.name,)
         ]
         for service in compose.reacting() & set(services):
             await serve(client, f"{PING}.{service}", pong)
@@ -62,6 +68,8 @@ async def run_reactions(
                     name = process.domain.name
                     command = msgspec.json.Decoder(Union[process.domain.commands])  # noqa: UP007  # Made at run time.
                     tasks.create_task(ring(sender, timers[name], command.decode, name))
+                for each in alarms:
+                    tasks.create_task(each.run())
                 for queue, do in working:
                     tasks.create_task(queue.work(do))
                 for reactor in reactors:
@@ -69,6 +77,8 @@ async def run_reactions(
         finally:
             for reactor in reactors:
                 await reactor.save()
+            for each in alarms:
+                await each.save()
 
 
 def _inside(
@@ -77,21 +87,18 @@ def _inside(
     checkpoints: Checkpoints,
     announcer: Announcer,
     services: Collection[str],
-    timers: Mapping[str, Timers],
 ) -> Iterator[AnyReactor]:
     """What stays between services: processes and policies."""
     decoders = compose.decoders()
     for process in compose.PROCESSES:
         name = process.domain.name
-        if name not in timers:
+        if name not in services:
             continue
         for stream, events in process.observes.items():
             reactions = dict.fromkeys(events, observe(sender, process.wrap))
             intake = process.intake(stream)
             yield Reactor(intake, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)
-        relaying = dict.fromkeys(
-            process.domain.events, relay(sender, process.steps, name, timers[name], process.timing)
-        )
+        relaying = dict.fromkeys(process.domain.events, relay(sender, process.steps, name))
         yield Reactor(process.relay, logs[name], decoders[name], relaying, checkpoints, told=announcer)
     for policy in compose.POLICIES:
         if policy.name not in services:

@@ -14,11 +14,9 @@ from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
 from bus.engines.endpoint import Endpoint
-from bus.logs.blocks import Commit
 from bus.logs.log import MemoryLog
 from bus.logs.streams import StreamMisconfigured
-from bus.reactors.processes import Asleep, Wake, relay, ring
-from bus.reactors.reactor import Occurrence
+from bus.reactors.processes import ring
 from bus.reactors.timers import Due, Timer, Timers
 from bus.sender import Sender
 from bus.servers.broker import BrokerSettings, EmbeddedBroker, free_port
@@ -126,7 +124,7 @@ async def test_a_stream_that_was_made_otherwise_is_refused(client: Client, uniqu
         await Timers(client, "process", stream=unique).open()
 
 
-# -- what a process does with them -------------------------------------------------------------------------------------
+# -- who is told ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -142,39 +140,20 @@ async def log(client: Client, unique: str) -> AsyncIterator[MemoryLog]:
     await endpoint.drain()
 
 
-def happened(sequence: int, aggregate: str = "a") -> Occurrence:
-    return Occurrence("an event", "shop", sequence, 0, Commit("c1", aggregate, 1, []), PAST)
-
-
 async def test_an_instance_is_told_once_what_it_wanted_to_be_told(
     log: MemoryLog, client: Client, unique: str, timers: Timers
 ) -> None:
     sender = Sender(client, {Add: unique})
-    wake = relay(sender, lambda _: (), "a process", timers, lambda _: Wake(1, Add("a", 1)))
+    add = Raw(msgspec.json.encode(Add("a", 1)))
     ringing = asyncio.create_task(ring(sender, timers, msgspec.json.Decoder(Add).decode, "a process"))
     try:
-        for _ in range(2):  # As a reactor does that begins again.
-            await wake(happened(5))
+        for name in ("t1", "t1", "t2"):
+            await timers.set("a", PAST, Timer(name, add))
             await until_empty(client, unique)
-        await wake(happened(6))  # Another event's.
-        await until_empty(client, unique)
         assert totals(await blocks_of(log)) == {"a": 2}
     finally:
         ringing.cancel()
         await asyncio.wait({ringing})
-
-
-async def test_an_instance_that_wants_to_be_told_nothing_any_more_is_told_nothing(
-    client: Client, unique: str, timers: Timers
-) -> None:
-    sender = Sender(client, {Add: unique})
-    later = datetime.now(UTC)
-    begun = happened(5)._replace(at=later)
-    await relay(sender, lambda _: (), "a process", timers, lambda _: Wake(3_600, Add("a", 1)))(begun)
-    await relay(sender, lambda _: (), "a process", timers, lambda _: None)(happened(6))
-    assert await left(client, unique) == 1
-    await relay(sender, lambda _: (), "a process", timers, lambda _: Asleep())(happened(7))
-    assert await left(client, unique) == 0
 
 
 async def until_empty(client: Client, stream: str) -> None:
