@@ -165,6 +165,8 @@ class Policy(Generic[Event]):
     dated: bool = False
     """Its commands are of the time of what they follow from, not of the time at which it is heard: so what would come
     too late can be told, after years of history, too."""
+    timing: Timing | None = None
+    """What its own service's events say about deadlines: its aggregates are told in time that nobody answered."""
 
 
 @dataclass(frozen=True, slots=True)

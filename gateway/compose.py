@@ -252,11 +252,6 @@ class Process:
         """The name of the reactor that sends its commands."""
         return f"{self.domain.name}-relay"
 
-    @property
-    def alarms(self) -> str:
-        """The name under which its timers are kept."""
-        return f"{self.domain.name}-alarms"
-
 
 def _observe_checkout(event: object) -> tuple[str, Struct]:
     assert isinstance(event, CheckoutEvent)
@@ -290,6 +285,12 @@ PROCESSES: tuple[Process, ...] = (
         timing=_checkout_timing,
     ),
 )
+
+
+def timings() -> dict[str, Timing]:
+    """What the events of a log say about deadlines, of each that has some."""
+    of_policies = {policy.name: policy.timing for policy in POLICIES if policy.timing is not None}
+    return of_policies | {process.domain.name: process.timing for process in PROCESSES}
 
 
 def reacting() -> set[str]:

@@ -97,6 +97,13 @@ class FollowOn(Struct, frozen=True, tag=True):
     command: ConfirmReservation | ConfirmPayment | ShipOrder | DeliverOrder | CancelOrder
 
 
+class EndOverdue(Struct, frozen=True, tag=True):
+    """The time for what follows on `after` is over: nobody answered. Where more has happened since it means nothing."""
+
+    order_id: Id
+    after: Literal["OrderPlaced", "OrderReserved", "OrderPaid"]
+
+
 class OrderPlaced(Struct, frozen=True, tag="OrderPlaced.2", omit_defaults=True):
     """The second version: `units` are those of all lines together.
 
@@ -150,7 +157,9 @@ class OrderCancelled(Struct, frozen=True, tag=True, omit_defaults=True):
     paid: bool = False
 
 
-OrderCommand = PlaceOrder | ConfirmReservation | ConfirmPayment | ShipOrder | DeliverOrder | CancelOrder | FollowOn
+OrderCommand = (
+    PlaceOrder | ConfirmReservation | ConfirmPayment | ShipOrder | DeliverOrder | CancelOrder | FollowOn | EndOverdue
+)
 OrderEvent = OrderPlaced | OrderReserved | OrderPaid | OrderShipped | OrderDelivered | OrderCancelled
 
 

@@ -14,6 +14,7 @@ from domains.orders.messages import (
     ConfirmPayment,
     ConfirmReservation,
     DeliverOrder,
+    EndOverdue,
     FollowOn,
     OrderCancelled,
     OrderCommand,
@@ -66,6 +67,14 @@ def decide(order: Order, command: OrderCommand) -> list[OrderEvent]:
         case FollowOn(_, following), Placed(Terms()) | Reserved(Terms()) | Paid(Terms()) | Shipped(True):
             return decide(order, following)
         case FollowOn(), _:
+            return []
+        case EndOverdue(order_id, "OrderPlaced"), Placed(Terms()):
+            return decide(order, CancelOrder(order_id, "inventory_timeout"))
+        case EndOverdue(order_id, "OrderReserved"), Reserved(Terms()):
+            return decide(order, CancelOrder(order_id, "payment_timeout"))
+        case EndOverdue(order_id, "OrderPaid"), Paid(Terms()):
+            return decide(order, CancelOrder(order_id, "carrier_timeout"))
+        case EndOverdue(), _:
             return []
         case PlaceOrder(), Absent():
             return [_placed(command)]
@@ -174,7 +183,16 @@ order: Decider[Order, OrderCommand, OrderEvent] = Decider("orders", Absent(), de
 
 orders = hosted(
     order,
-    commands=(PlaceOrder, ConfirmReservation, ConfirmPayment, ShipOrder, DeliverOrder, CancelOrder, FollowOn),
+    commands=(
+        PlaceOrder,
+        ConfirmReservation,
+        ConfirmPayment,
+        ShipOrder,
+        DeliverOrder,
+        CancelOrder,
+        FollowOn,
+        EndOverdue,
+    ),
     events=(OrderPlaced, OrderReserved, OrderPaid, OrderShipped, OrderDelivered, OrderCancelled),
     states=(Absent, Placed, Reserved, Paid, Shipped, Delivered, Cancelled),
     target=lambda command: command.order_id,

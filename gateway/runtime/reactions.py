@@ -40,8 +40,8 @@ async def run_reactions(
     means = Means(settings, client, sender, mesh)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(checkpoints.close)
-        processes = [process for process in compose.PROCESSES if process.domain.name in services]
-        timers = {each.domain.name: Timers(client, each.domain.name, settings.replicas) for each in processes}
+        timings = {name: timing for name, timing in compose.timings().items() if name in services}
+        timers = {name: Timers(client, name, settings.replicas) for name in timings}
         for timer in timers.values():
             await timer.open()
         reactors = list(_inside(logs, sender, checkpoints, Announcer(client), services))
@@ -54,20 +54,19 @@ async def run_reactions(
             for jobs in compose.jobs()
             if jobs.service in services
         ]
+        decoders, commands = compose.decoders(), {domain.name: domain.commands for domain in compose.DOMAINS}
         alarms = [
-            Alarms(each.alarms, logs[name], compose.decoders()[name], each.timing, timers[name], checkpoints)
-            for each in processes
-            for name in (each.domain.name,)
+            Alarms(f"{name}-alarms", logs[name], decoders[name], timing, timers[name], checkpoints)
+            for name, timing in timings.items()
         ]
         for service in compose.reacting() & set(services):
             await serve(client, f"{PING}.{service}", pong)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(mesh.watch())
-                for process in processes:
-                    name = process.domain.name
-                    command = msgspec.json.Decoder(Union[process.domain.commands])  # noqa: UP007  # Made at run time.
-                    tasks.create_task(ring(sender, timers[name], command.decode, name))
+                for name, timer in timers.items():
+                    command = msgspec.json.Decoder(Union[commands[name]])  # noqa: UP007  # Made at run time.
+                    tasks.create_task(ring(sender, timer, command.decode, name))
                 for each in alarms:
                     tasks.create_task(each.run())
                 for queue, do in working:

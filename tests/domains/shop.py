@@ -23,7 +23,7 @@ from domains.inventory.messages import (
 )
 from domains.inventory.policy import inventory_policy
 from domains.inventory.stock import inventory
-from domains.kernel import Policy, Rejected
+from domains.kernel import Asleep, Policy, Rejected, Wake
 from domains.notifications.messages import NoticeRequested, NotificationCommand, SendOrderConfirmation
 from domains.notifications.notice import notifications
 from domains.notifications.policy import notifications_policy
@@ -32,6 +32,7 @@ from domains.orders.messages import (
     ConfirmPayment,
     ConfirmReservation,
     DeliverOrder,
+    EndOverdue,
     FollowOn,
     OrderCancelled,
     OrderCommand,
@@ -42,6 +43,7 @@ from domains.orders.messages import (
 )
 from domains.orders.order import orders
 from domains.orders.policy import orders_policy
+from domains.orders.policy import timing as orders_timing
 from domains.payments.messages import (
     ConfirmCharge,
     ConfirmRefund,
@@ -57,7 +59,7 @@ from domains.payments.messages import (
 from domains.payments.payment import payments
 from domains.payments.policy import payments_policy
 from domains.processes.checkout import checkout
-from domains.processes.messages import CheckoutEvent, CheckoutStep, Observe
+from domains.processes.messages import CheckoutEvent, CheckoutStep, DeadlinePassed, Observe
 from domains.shipping.messages import (
     CancelPickup,
     ConfirmCancellation,
@@ -107,10 +109,15 @@ class Reader:
 
 class Shop:
     """`declining` are the orders whose cards the provider declines, `uncarried` those whose parcels the carrier
-    refuses. Any refusal of any command is an error here."""
+    refuses. Those who are `silent` answer nothing until they are woken up. Any refusal of any command is an error
+    here."""
 
     def __init__(
-        self, stock: Mapping[str, int], declining: Collection[str] = (), uncarried: Collection[str] = ()
+        self,
+        stock: Mapping[str, int],
+        declining: Collection[str] = (),
+        uncarried: Collection[str] = (),
+        silent: Collection[str] = (),
     ) -> None:
         self.orders = Hosted(orders)
         self.inventory = Hosted(inventory)
@@ -131,6 +138,9 @@ class Shop:
         """The parcels that the carrier has."""
         self._declining = declining
         self._uncarried = uncarried
+        self.silent = set(silent)
+        self._alarms: dict[str, Callable[[], None]] = {}
+        """What rings for an order when all is quiet."""
         self._readers: dict[str, Reader] = {}
         self._answered: set[str] = set()
         self._called_off: set[str] = set()
@@ -140,7 +150,22 @@ class Shop:
 
     def deliveries(self) -> list[Callable[[], None]]:
         """What may happen next: the next delivery of each reader. Empty when all is quiet."""
-        return [reader.deliver for reader in self._readers.values() if reader.done < len(reader.deliveries)]
+        return [
+            reader.deliver
+            for reader in self._readers.values()
+            if reader.done < len(reader.deliveries) and not any(f"to {name} " in reader.name for name in self.silent)
+        ]
+
+    def late(self) -> bool:
+        """Time passes until the next deadline of each order. Whether there was one."""
+        alarms, self._alarms = self._alarms, {}
+        for ring in alarms.values():
+            ring()
+        return bool(alarms)
+
+    def wake_up(self) -> None:
+        """Whoever was silent answers from now on."""
+        self.silent.clear()
 
     def crashes(self) -> list[Callable[[], None]]:
         """What may happen instead: any reader that has done something begins again."""
@@ -193,6 +218,11 @@ class Shop:
                 self.total[event.order_id] = event.total_cents
                 if event.workflow == "choreographed":
                     self._choreographed.add(event.order_id)
+            match orders_timing(event):
+                case Wake(_, EndOverdue() as ended):
+                    self._alarms[event.order_id] = partial(self.orders_hears, ended)
+                case Asleep():
+                    self._alarms.pop(event.order_id, None)
             self._policies("orders", event)
             if isinstance(event, OrderPlaced | OrderShipped | OrderCancelled):
                 self._observed("orders", event)
@@ -281,8 +311,14 @@ class Shop:
                 assert_never(event)
         self._to_payments(id, answer)
 
-    def _to_checkout(self, id: str, observe: Observe) -> None:
-        for advanced in self._handle(self.checkout, id, observe):
+    def _to_checkout(self, id: str, told: Observe | DeadlinePassed) -> None:
+        for advanced in self._handle(self.checkout, id, told):
+            order_id = advanced.order_id
+            if advanced.alarm is not None:
+                passed = DeadlinePassed(order_id, advanced.alarm.step, advanced.alarm.attempt)
+                self._alarms[order_id] = partial(self._to_checkout, f"at once: {len(self.story)} {passed}", passed)
+            elif advanced.over:
+                self._alarms.pop(order_id, None)
             for step in advanced.steps:
                 self._relay(step)
 

@@ -153,12 +153,14 @@ def test_a_paid_order_that_is_cancelled_ends_well_in_every_possible_schedule(is_
 
 
 class Fate(NamedTuple):
-    """What becomes of one order: by the world outside, and by its customer, who may cancel it when it is so far."""
+    """What becomes of one order: by the world outside, by its customer, who may cancel it when it is so far, and by who
+    answers nothing until every deadline is over."""
 
     in_stock: bool
     card_is_good: bool
     is_carried: bool
     cancelled_when: type | None
+    silent: str
 
 
 class End(NamedTuple):
@@ -179,11 +181,18 @@ def lived(fate: Fate, workflow: Workflow, schedule: list[int]) -> End:
         {"a": 1} if fate.in_stock else {},
         declining=() if fate.card_is_good else ("o1",),
         uncarried=() if fate.is_carried else ("o1",),
+        silent=(fate.silent,) if fate.silent else (),
     )
     shop.customer(place("o1", workflow=workflow))
-    cancels = fate.cancelled_when
+    cancels, late = fate.cancelled_when, 0
     for choice in chain(schedule, repeat(0, MOVES_MAX)):
         moves = shop.deliveries()
+        if not moves and shop.late():
+            late += 1
+            continue
+        if not moves and shop.silent:
+            shop.wake_up()
+            continue
         if not moves:
             break
         moves[choice % len(moves)]()
@@ -191,6 +200,7 @@ def lived(fate: Fate, workflow: Workflow, schedule: list[int]) -> End:
             shop.orders_hears(CancelOrder("o1", "no more"))
             cancels = None
     end_of(shop, "o1")
+    assert not late or fate.silent, "whoever answers is not waited for in vain"
     check_shelves(shop)
     shelf = shop.inventory.state("a")
     assert isinstance(shelf, Shelf)
@@ -206,7 +216,12 @@ def lived(fate: Fate, workflow: Workflow, schedule: list[int]) -> End:
 
 
 fates = st.builds(
-    Fate, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([None, None, Placed, Reserved, Paid])
+    Fate,
+    in_stock=st.booleans(),
+    card_is_good=st.booleans(),
+    is_carried=st.booleans(),
+    cancelled_when=st.sampled_from([None, None, Placed, Reserved, Paid]),
+    silent=st.sampled_from(["", "inventory", "provider", "carrier"]),
 )
 
 
@@ -217,6 +232,16 @@ def test_with_and_without_a_conductor_an_order_comes_to_the_same_end(
 ) -> None:
     orchestrated, choreographed = (lived(fate, *each) for each in zip(WORKFLOWS, schedules, strict=True))
     assert orchestrated == choreographed
+
+
+@of_both_workflows
+@pytest.mark.parametrize("silent", ["inventory", "provider", "carrier"])
+def test_an_answer_that_does_not_come_in_time_ends_the_order_and_comes_to_nothing_when_it_comes(
+    workflow: Workflow, silent: str
+) -> None:
+    end = lived(Fate(True, True, True, None, silent), workflow, [])
+    assert (end.order, end.kept_cents, end.carried, end.confirmed) == (Cancelled, 0, False, 0)
+    assert end.shelf == Shelf(on_hand=1, reserved=0)
 
 
 class Customer(NamedTuple):

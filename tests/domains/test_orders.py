@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from domains.kernel import CENTS_MAX, QUANTITY_MAX
+from domains.kernel import CENTS_MAX, QUANTITY_MAX, Asleep, Wake
 from domains.orders.messages import (
     EDITION,
     CancelOrder,
     ConfirmPayment,
     ConfirmReservation,
     DeliverOrder,
+    EndOverdue,
     FollowOn,
     OrderCancelled,
     OrderDelivered,
@@ -25,9 +26,11 @@ from domains.orders.messages import (
     ShipOrder,
     ShippedItem,
     Terms,
+    Workflow,
     units_of,
 )
 from domains.orders.order import orders
+from domains.orders.policy import timing
 from tests.specification import given
 
 lines = (
@@ -281,8 +284,31 @@ def test_it_says_when_it_is_cancelled_whether_it_was_paid() -> None:
     given(orders, *paid_alone, OrderCancelled("o1", "r", terms, paid=True)).when(cancel).then()
 
 
+@pytest.mark.parametrize(
+    ("answers", "reason"), [(0, "inventory_timeout"), (1, "payment_timeout"), (2, "carrier_timeout")]
+)
+def test_it_waits_for_each_answer_and_no_longer_than_that(answers: int, reason: str) -> None:
+    """To the same ends as the checkout. What rings for an answer that came means nothing."""
+    history: History = (*ALONE, *(event for _, event in LIFE[:answers]))
+    wanted = timing(history[-1])
+    assert isinstance(wanted, Wake)
+    assert isinstance(wanted.command, EndOverdue)
+    ended = OrderCancelled("o1", reason, terms, paid=answers == 2)
+    given(orders, *history).when(wanted.command).then(ended)
+    given(orders, *history, LIFE[answers][1]).when(wanted.command).then()
+    assert timing(ended) == timing(LIFE[2][1]) == Asleep()
+
+
+@pytest.mark.parametrize("workflow", ["orchestrated", "recorded"])
+def test_an_order_that_is_conducted_waits_for_nothing_by_itself(workflow: Workflow) -> None:
+    history: History = (replace(placed, workflow=workflow), *PAID[1:])
+    assert [timing(event) for event in (*history, shipped, cancelled)] == [None] * (len(history) + 2)
+
+
 @after((), PLACED, RESERVED, PAID, SHIPPED, DELIVERED, CANCELLED)
 def test_of_any_other_order_it_changes_nothing(history: History) -> None:
+    for event in ("OrderPlaced", "OrderReserved", "OrderPaid"):
+        given(orders, *history).when(EndOverdue("o1", event)).then()
     for command, _ in LIFE:
         given(orders, *history).when(FollowOn("o1", command)).then()
     given(orders, *history).when(FollowOn("o1", CancelOrder("o1", "r"))).then()

@@ -25,6 +25,11 @@ def test_services_that_reach_out_are_named() -> None:
     assert services == set(compose.REACHING_OUT)
 
 
+def test_deadlines_are_of_domains_and_so_told_by_their_own_commands() -> None:
+    assert set(compose.timings()) == {"checkout", "orders"}
+    assert set(compose.timings()) <= {domain.name for domain in compose.DOMAINS} & compose.reacting()
+
+
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [

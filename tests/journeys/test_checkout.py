@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from bus.commands import Stored
+from domains.orders.messages import EndOverdue
 from domains.processes.messages import DeadlinePassed
 from tests.journeys.books import balanced
 from tests.system import Json, Shop, System, order_of, unique, until
@@ -94,25 +95,28 @@ def test_the_carriers_call_delivers_an_order(shop: Shop) -> None:
     balanced(shop)
 
 
-def test_a_checkout_under_way_has_one_timer_and_one_that_ended_has_none(shop: Shop) -> None:
-    sku = shop.product(units=5)
-    held, shipped = shop.held(sku)["order_id"], shop.settled(shop.place(sku)["order_id"])["order_id"]
-    declined = shop.settled(shop.place(sku, payment_token="tok_declined")["order_id"])["order_id"]
-    shop.system.quiet()
-    assert shop.system.inside.timers() & {held, shipped, declined} == {held}
+@pytest.mark.parametrize("workflow", ["orchestrated", "choreographed"])
+def test_a_checkout_that_takes_long_has_one_timer_and_one_that_ended_has_none(shop: Shop, workflow: str) -> None:
+    sku, inside = shop.product(units=5), shop.system.inside
+    held = shop.held(sku, workflow=workflow)["order_id"]
+    shipped = shop.settled(shop.place(sku, workflow=workflow)["order_id"])["order_id"]
+    declined = shop.settled(shop.place(sku, workflow=workflow, payment_token="tok_declined")["order_id"])["order_id"]
+    until(lambda: held in inside.timers(), "the timer")
+    assert inside.timers() & {held, shipped, declined} == {held}
     assert shop.http.post(f"/v1/orders/{held}/cancellation", json={"reason": "r"}).status_code == 200
     shop.settled(held)
-    shop.system.quiet()
-    assert held not in shop.system.inside.timers()
+    until(lambda: held not in inside.timers(), "the timer's end")
 
 
-def test_a_payment_that_is_answered_after_its_deadline_is_refunded(shop: Shop) -> None:
+@pytest.mark.parametrize("workflow", ["orchestrated", "choreographed"])
+def test_a_payment_that_is_answered_after_its_deadline_is_refunded(shop: Shop, workflow: str) -> None:
     sku = shop.product(units=1, price_cents=400)
-    order_id = shop.place(sku, payment_token="tok_slow")["order_id"]
+    order_id = shop.place(sku, payment_token="tok_slow", workflow=workflow)["order_id"]
     path = f"/v1/orders/{order_id}"
     until(lambda: shop.http.get(path).json().get("status") == "reserved", "the reservation")
-    answer = shop.system.inside.send(DeadlinePassed(order_id, "charge", 1))
-    assert isinstance(answer, Stored)
+    conducted = workflow == "orchestrated"
+    late = DeadlinePassed(order_id, "charge", 1) if conducted else EndOverdue(order_id, "OrderReserved")
+    assert isinstance(shop.system.inside.send(late), Stored)
     order = shop.settled(order_id)
     assert (order["status"], order["reason"]) == ("cancelled", "payment_timeout")
     balanced(shop)
