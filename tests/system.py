@@ -95,6 +95,10 @@ class Inside:
         info = self._run(self._client.jetstream().stream_info("timers", subjects_filter="timers.set.>"))
         return {subject.rpartition(".")[2] for subject in info.state.subjects or {}}
 
+    def timers_set(self) -> int:
+        """How many were ever set, and came due."""
+        return self._run(self._client.jetstream().stream_info("timers")).state.last_seq
+
     def close(self) -> None:
         self._run(close(self._client))
         self._loop.call_soon_threadsafe(self._loop.stop)
