@@ -42,6 +42,11 @@ class Child:
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """`kill -9`, and wait until it is dead."""
+        self._process.kill()
+        self._process.wait(STOP_TIMEOUT_S)
+
 
 @contextmanager
 def child(

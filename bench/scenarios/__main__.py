@@ -8,13 +8,14 @@ import click
 
 from bench.report import Report
 from bench.rounds import Told
-from bench.scenarios import noisy_neighbour, payment_timeout, retry_storm
+from bench.scenarios import crash_mid_checkout, noisy_neighbour, payment_timeout, retry_storm
 from bench.shown import carry_out
 
 SCENARIOS = {
     "payment-timeout": payment_timeout.run,
     "retry-storm": retry_storm.run,
     "noisy-neighbour": noisy_neighbour.run,
+    "crash-mid-checkout": crash_mid_checkout.run,
 }
 
 

@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sized
 from contextlib import suppress
 from typing import Literal
 
@@ -39,7 +39,10 @@ VICTIMS = (
     *("provider", "carrier", "mail", "gateway worker", "broker"),
 )
 CLIENTS = 48
+OPEN_MAX = 200
+"""Orders that are yet to be paid: while there are more, no new ones are placed."""
 PATIENCE_S = 180.0
+"""In so long something happens."""
 SPARED_S = 12.0
 """A part that dies within 10 s of its start again and again is given up, as it should be."""
 
@@ -84,15 +87,16 @@ def plans(chance: random.Random, orders: int, skus: Collection[str], customers: 
         )
 
 
-async def carry_out(system: System, todo: Iterator[Plan], clients: int = CLIENTS) -> dict[str, Plan]:
-    """By the ids of the orders. Each client does one after the other, and repeats under the same key what was not
-    answered for good."""
-    placed: dict[str, Plan] = {}
+async def carry_out(system: System, todo: Iterator[Plan], placed: dict[str, Plan], clients: int = CLIENTS) -> None:
+    """Note what was placed by the orders' ids. Each client does one after the other, and repeats under the same key
+    what was not answered for good."""
     limits = httpx.Limits(max_connections=clients)
     async with httpx.AsyncClient(**system.options("admin", "admin-1"), limits=limits) as http:
+        room = asyncio.Event()
 
         async def client() -> None:
             for plan in todo:
+                await room.wait()
                 answer = await insist(http, "/v1/orders", plan.body, plan.key)
                 assert answer.status_code == 201, answer.text
                 order_id: str = answer.json()["order_id"]
@@ -103,10 +107,24 @@ async def carry_out(system: System, todo: Iterator[Plan], clients: int = CLIENTS
                     answer = await change(http, order_id, plan.change, f"{plan.key}-{number}")
                     assert answer.status_code in (200, 404, 409), answer.text
 
+        watching = asyncio.create_task(_keep_room(http, room))
         async with asyncio.TaskGroup() as tasks:
             for _ in range(clients):
                 tasks.create_task(client())
-    return placed
+        watching.cancel()
+        await asyncio.wait({watching})
+
+
+async def _keep_room(http: httpx.AsyncClient, room: asyncio.Event) -> None:
+    """Until cancelled."""
+    while True:
+        with suppress(httpx.TransportError):
+            answer = await http.get("/v1/reports/sales?by=status")
+            if answer.is_success:
+                by_status = {row["key"]: row["orders"] for row in answer.json()["rows"]}
+                full = by_status.get("placed", 0) + by_status.get("reserved", 0) > OPEN_MAX
+                (room.clear if full else room.set)()
+        await asyncio.sleep(0.2)
 
 
 async def change(http: httpx.AsyncClient, order_id: str, what: Change, key: str) -> httpx.Response:
@@ -133,13 +151,15 @@ async def insist(http: httpx.AsyncClient, path: str, body: Json, key: str) -> ht
 
 
 class Trouble:
-    """Kills parts and changes the provider's mode every few seconds, while it is entered."""
+    """Kills a part and changes the provider's mode after each so many orders, while it is entered."""
 
-    def __init__(self, system: System, seed: int, every_s: tuple[float, float] = (2.0, 5.0)) -> None:
+    def __init__(self, system: System, seed: int, placed: Sized, every: int = 100, pause_s: float = 3.0) -> None:
         self.kills: Counter[str] = Counter()
         self._system = system
         self._chance = random.Random(seed)
-        self._every_s = every_s
+        self._placed = placed
+        self._every = every
+        self._pause_s = pause_s
         self._died: dict[str, float] = {}
 
     async def __aenter__(self) -> Trouble:
@@ -154,10 +174,13 @@ class Trouble:
         await asyncio.to_thread(until, lambda: self._behave({}), "the provider, to be told to behave")
 
     async def _run(self) -> None:
+        wanted = 0
         while True:
-            await asyncio.sleep(self._chance.uniform(*self._every_s))
-            await asyncio.to_thread(self._kill)
-            await asyncio.to_thread(self._behave, self._mood())
+            await asyncio.sleep(self._pause_s)
+            if len(self._placed) >= wanted:
+                await asyncio.to_thread(self._kill)
+                await asyncio.to_thread(self._behave, self._mood())
+                wanted = len(self._placed) + self._chance.randint(1, 2 * self._every)
 
     def _kill(self) -> None:
         victim = self._chance.choice(VICTIMS)
@@ -171,7 +194,7 @@ class Trouble:
     def _mood(self) -> Json:
         chance = self._chance
         return {
-            "latency_ms": chance.choice((0, 0, 20, 400)),
+            "latency_ms": chance.choice((0, 0, 20, 200)),
             "failure_share": chance.choice((0.0, 0.0, 0.3)),
             "lost_answer_share": chance.choice((0.0, 0.0, 0.3)),
             "asynchronous_share": chance.choice((0.0, 0.0, 0.5)),
@@ -192,8 +215,8 @@ def finish(shop: Shop, placed: Mapping[str, Plan], chance: random.Random) -> lis
     until(lambda: shop.http.get("/readyz").status_code == 200, "readiness")
     shop.caught_up()
 
-    def all_ended() -> bool:
-        waiting = list[str]()
+    def progress() -> bool:
+        before, waiting = len(left), list[str]()
         for order in map(shop.order, left):
             if is_settled(order):
                 ended.append(order)
@@ -204,9 +227,10 @@ def finish(shop: Shop, placed: Mapping[str, Plan], chance: random.Random) -> lis
                 whose = "shipments" if path == "pickup" else "orders"
                 assert shop.http.post(f"/v1/{whose}/{order['order_id']}/{path}", json=body).status_code in (200, 409)
         left[:] = waiting
-        return not waiting
+        return len(waiting) < before
 
-    until(all_ended, f"the end of {len(placed)} orders", PATIENCE_S + len(placed) / 50, every_s=0.2)
+    while left:
+        until(progress, f"the end of {len(left)} orders", PATIENCE_S, every_s=0.2)
     for order in ended:
         if order["status"] == "shipped" and chance.random() < 0.2:
             assert shop.http.post(f"/v1/shipments/{order['order_id']}/delivery").status_code == 200

@@ -52,15 +52,16 @@ class Placed:
 
 
 def pid_of(system: System, victim: str) -> int:
-    """The process that is to die. The gateway's worker is the one that its supervisor runs."""
+    """The process that is to die. An HTTP server's `worker` is the one that its supervisor runs."""
+    name, _, worker = victim.partition(" ")
 
     def found() -> int | None:
         assert system.process is not None
-        part = PARTS["gateway" if victim == "gateway worker" else victim]
+        part = PARTS[name]
         pid = next((pid for pid, command in descendants(system.process.pid).items() if part in command), None)
-        if pid is None or victim != "gateway worker":
+        if pid is None or not worker:
             return pid
-        return next((child for child, command in descendants(pid).items() if PARTS["gateway"] in command), None)
+        return next((child for child, command in descendants(pid).items() if part in command), None)
 
     pid = until(found, f"a process to kill: {victim}")
     assert pid is not None

@@ -15,7 +15,7 @@ import pytest
 from tests.faults.figures import asked_for, tell
 from tests.journeys.audit import audited
 from tests.journeys.books import balanced
-from tests.journeys.random_orders import Trouble, carry_out, finish, plans
+from tests.journeys.random_orders import Plan, Trouble, carry_out, finish, plans
 from tests.journeys.test_crashes import whole_and_rebuilt
 from tests.system import Json, Shop, System, tally, unique
 
@@ -51,7 +51,8 @@ async def test_what_was_captured_is_given_back_or_kept_by_shipped_orders(system:
     skus = [shop.product(units=60, price_cents=100 + number) for number in range(3)] + [shop.product(units=5)]
     known, unknown = customers(shop, 2)
     people = known + unknown
-    placed = await carry_out(system, plans(chance, ORDERS, skus, people), clients=ORDERS)
+    placed: dict[str, Plan] = {}
+    await carry_out(system, plans(chance, ORDERS, skus, people), placed, clients=ORDERS)
     orders = await asyncio.to_thread(finish, shop, placed, chance)
     found = await asyncio.to_thread(checked, shop, orders, people)
     assert len(found) == ORDERS
@@ -69,8 +70,9 @@ async def test_ten_thousand_orders_while_parts_are_killed(
     scarce = [shop.product(units=1 + MANY // 50) for _ in range(2)]
     known, unknown = customers(shop, KNOWN)
     people = known + unknown
-    async with Trouble(system, SEED) as trouble:
-        placed = await carry_out(system, plans(chance, MANY, [*plenty, *scarce], people))
+    placed: dict[str, Plan] = {}
+    async with Trouble(system, SEED, placed) as trouble:
+        await carry_out(system, plans(chance, MANY, [*plenty, *scarce], people), placed)
     placed_s = time.monotonic() - began
     orders = await asyncio.to_thread(finish, shop, placed, chance)
     settled_s = time.monotonic() - began
