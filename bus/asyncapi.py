@@ -180,8 +180,12 @@ class _Document:
         self._message("state.question", "The id of what one wants to see, as plain text.", "Aggregate", plain=True)
         self._message("state.kept", "What the service keeps of it, as it is now.", "Kept")
         self._channel(f"state.{name}", state_subject(name), "state.question", f"Whoever keeps {name}.")
+        own = state_subject(name, "{worker}")
+        self._channel(f"state.{name}.instance", own, "state.question", f"One that keeps {name}, and no other.")
         self._channel("kept", None, "state.kept", "The inbox that whoever asked named.")
-        self._operation(f"tell.{name}", "receive", f"state.{name}", f"What {name} keeps is asked for.", reply="kept")
+        for channel in (f"state.{name}", f"state.{name}.instance"):
+            which = channel.removeprefix("state.")
+            self._operation(f"tell.{which}", "receive", channel, f"What {name} keeps is asked for.", reply="kept")
 
     def announcements(self) -> None:
         """What is said again and again, to whoever listens."""

@@ -22,12 +22,14 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from bus.commands import command_subject
+from bus.micro import Identity, Micro
 from bus.servers.lifetime import mark_of
 
 REPEAT_S = 0.5
 SILENT_S = 1.5
 WORKERS_MAX = 1_000
 """Whom one listener remembers at most."""
+SEMANTIC = re.compile(r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,15 @@ class Owned(Struct, frozen=True):
     serving: bool
     queue: int = 0
     position: int = 0
+
+
+class Offer(Struct, frozen=True):
+    """A destination that a process answers calls to, at an address of its own: a subject, or a URL. `version` is that
+    of what answers."""
+
+    destination: str
+    address: str
+    version: str
 
 
 class Worker(Struct, frozen=True):
@@ -59,6 +70,7 @@ class Worker(Struct, frozen=True):
     ready: bool = False
     leaving: bool = False
     services: tuple[str, ...] = ()
+    offers: tuple[Offer, ...] = ()
 
 
 def this_process(parts: tuple[str, ...], version: str, services: tuple[str, ...] = ()) -> Worker:
@@ -75,21 +87,39 @@ def this_process(parts: tuple[str, ...], version: str, services: tuple[str, ...]
     )
 
 
+def _micro(client: Client, worker: Worker) -> Micro:
+    about = {"host": worker.host, "pid": str(worker.pid), "services": ",".join(worker.services)}
+    found = SEMANTIC.match(worker.version)
+    version = found[0] if found else "0.0.0"
+    description = f"Tallystream: {', '.join(worker.parts)} of {', '.join(worker.services) or 'all services'}"
+    return Micro(client, Identity(f"tally-{'-'.join(worker.parts)}", worker.id, version, about), description)
+
+
 class Announcing:
-    """Says again and again that this process is there. `owns` and `serves` are asked each time: for the partitions
-    whose lease it holds, and for what no lease decides."""
+    """Says again and again that this process is there, and answers who asks for it by the micro protocol (`micro`).
+    `owns` and `serves` are asked each time: for the partitions whose lease it holds, and for what no lease decides."""
 
     def __init__(self, client: Client, worker: Worker) -> None:
         self.worker = worker
         self.owns: Callable[[], tuple[Owned, ...]] = tuple
         self.serves: dict[str, Callable[[], Owned]] = {}
+        self.micro = _micro(client, worker)
+        self._offers: dict[str, str] = {}
         self.ready = False
         self.leaving = False
         """Whether it is about to end: nothing should be left to it any more."""
         self._client = client
 
+    def offer(self, destination: str, address: str) -> None:
+        """Calls to this destination are answered here."""
+        self._offers[destination] = address
+
+    def withdraw(self, destination: str) -> None:
+        self._offers.pop(destination, None)
+
     async def run(self) -> None:
         """Until cancelled."""
+        await self.micro.start()
         while True:
             await self.say()
             await asyncio.sleep(REPEAT_S)
@@ -104,6 +134,7 @@ class Announcing:
         told = msgspec.structs.replace(
             self.worker,
             owns=(*self.owns(), *(each() for each in self.serves.values())),
+            offers=tuple(Offer(each, address, self.worker.version) for each, address in self._offers.items()),
             ready=self.ready,
             leaving=self.leaving,
         )
@@ -131,6 +162,15 @@ class Present:
         return sorted(
             (worker for worker, at in self._heard.values() if now - at <= SILENT_S), key=lambda worker: worker.id
         )
+
+    def offers(self, destination: str) -> dict[str, Offer]:
+        """Who answers calls to it, by address."""
+        return {
+            offer.address: offer
+            for worker in self.workers()
+            for offer in worker.offers
+            if offer.destination == destination
+        }
 
     def address(self, domain: str, partition: int) -> str:
         """The subject that reaches a partition's owner; where none is known, any engine of it that is there."""

@@ -14,7 +14,7 @@ from litestar.datastructures import State
 from litestar.middleware import DefineMiddleware
 
 from bus.announcements import Standings
-from bus.calls.over_nats import NatsTransport
+from bus.calls.discovery import Discovery
 from bus.presence import Announcing, Present, this_process
 from bus.queues.command_queue import CommandQueue, ensure_queue
 from bus.servers.connection import close, connect
@@ -32,7 +32,7 @@ from gateway.http.tokens import Tokens
 from gateway.http.traced import Traced
 from gateway.runtime.collector import calm_the_collector
 from gateway.runtime.logs import log_to_stderr
-from gateway.runtime.running import nats_url
+from gateway.runtime.running import announced, nats_url
 from gateway.runtime.telemetry import collect_spans
 from gateway.settings import Settings, SettingsError, from_environment, home, jwt_secret, webhook_secret
 from projections.reader import Reader
@@ -60,7 +60,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
         reader = Reader(settings.read_models)
         present = Present(client)
         await present.start()
-        announcing = asyncio.create_task(Announcing(client, this_process(("gateway",), version("tallystream"))).run())
+        announcing = Announcing(client, this_process(("gateway",), version("tallystream")))
+        if settings.http_port:
+            announcing.offer("gateway", f"http://{announced(settings.http_host)}:{settings.http_port}")
         app.state.client = client
         app.state.present = present
         app.state.tokens = tokens = Tokens(jwt_secret(settings))
@@ -69,7 +71,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
         app.state.projections = {projection.name: projection for projection in compose.PROJECTIONS}
         sender = compose.sender(client, logs, present)
         mesh = compose.mesh(settings)
-        services = {each.name: mesh.path(each.name, NatsTransport(each.name, client)) for each in compose.STATE_STORED}
+        discovery = Discovery(present)
+        services = {
+            each.name: mesh.path(each.name, discovery.over_nats(each.name, client)) for each in compose.STATE_STORED
+        }
         app.state.gate = gate = Gate(
             sender,
             reader,
@@ -82,14 +87,15 @@ def create_app(settings: Settings | None = None) -> Litestar:
             services,
             CommandQueue(client),
         )
-        watching = asyncio.create_task(mesh.watch())
+        watching = [asyncio.create_task(each) for each in (announcing.run(), mesh.watch(), discovery.watch())]
         calm_the_collector()
         try:
             yield
         finally:
             stopping = True
-            announcing.cancel()
-            watching.cancel()
+            for task in watching:
+                task.cancel()
+            await announcing.leave()
             await gate.lists.close()
             await gate.changes.close()
             await reader.close()

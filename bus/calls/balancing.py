@@ -15,6 +15,9 @@ from bus.calls.call import REAL_TIME, Call, CallFailed, Reply, Step, Time, Unrea
 
 FORGET_S = 10.0
 """In so long what was seen counts for a third. So one that was slow is tried again, now and then."""
+LEARN_SHARE = 1 / 8
+"""What an answer counts for at least: one that was slow by chance is forgotten after some twenty quick ones, in which
+another would have been taken for better that is always slow."""
 FAILED_S = 1.0
 """A failure counts as if it took this long, at least: one that fails quickly is not a quick one."""
 UNKNOWN_S = 1.0
@@ -36,7 +39,7 @@ class _Instance:
         return self._latency_s * exp((self._seen_at - now) / FORGET_S) * (self.under_way + 1)
 
     def saw(self, now: float, took_s: float) -> None:
-        old = exp((self._seen_at - now) / FORGET_S)
+        old = min(exp((self._seen_at - now) / FORGET_S), 1.0 - LEARN_SHARE)
         self._latency_s = max(took_s, self._latency_s * old + took_s * (1 - old))
         self._seen_at = now
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
+from msgspec.structs import replace
 
 from bus.calls.balancing import Balancer
 from bus.calls.call import (
@@ -20,6 +21,7 @@ from bus.calls.call import (
     Call,
     NoAnswer,
     Reply,
+    Step,
     Time,
     Unreachable,
 )
@@ -37,6 +39,18 @@ def client(url: str) -> httpx.AsyncClient:
     """A client of one destination. Each call brings its own timeouts."""
     limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=KEPT_ALIVE_MAX)
     return httpx.AsyncClient(base_url=url, timeout=CONNECT_TIMEOUT_S, limits=limits)
+
+
+def instances(transport: Step) -> Callable[[str], Step]:
+    """How an instance with a URL of its own is reached: all of them by one client, which bounds its connections."""
+
+    def reach(url: str) -> Step:
+        async def call_it(call: Call, deadline: float) -> Reply:
+            return await transport(replace(call, target=url + call.target), deadline)
+
+        return call_it
+
+    return reach
 
 
 @asynccontextmanager

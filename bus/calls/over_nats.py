@@ -5,12 +5,27 @@ For questions. Commands have a way of their own (`bus/sender.py`), for they trav
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import nats.errors
+from msgspec.structs import replace
 from nats.aio.client import Client
 
-from bus.calls.call import GRACE_S, REAL_TIME, Call, NoAnswer, Reply, Time, Unreachable
+from bus.calls.call import GRACE_S, REAL_TIME, Call, NoAnswer, Reply, Step, Time, Unreachable
 from bus.calls.deadline import HEADER, header_of
 from bus.servers.connection import still_wanted
+
+
+def instances(transport: Step) -> Callable[[str], Step]:
+    """How an instance with a subject of its own is reached."""
+
+    def reach(subject: str) -> Step:
+        async def call_it(call: Call, deadline: float) -> Reply:
+            return await transport(replace(call, target=subject), deadline)
+
+        return call_it
+
+    return reach
 
 
 class NatsTransport:

@@ -184,24 +184,28 @@ class Unanswered(Exception):
     """The service did not say what it keeps, but something else."""
 
 
-def state_subject(service: str) -> str:
-    return f"state.{service}"
+def state_subject(service: str, instance: str = "") -> str:
+    """Of a service; with an instance the subject that only that one hears."""
+    return f"state.{service}.{instance}" if instance else f"state.{service}"
 
 
-async def answer_queries(client: Client, database: Database[State, Command, Event]) -> None:
+async def answer_queries(client: Client, database: Database[State, Command, Event], instance: str = "") -> None:
     """Tell whoever asks what is kept of an aggregate: as it is on disk at that moment."""
+
+    name = database.service.name
 
     async def arrived(message: Msg) -> None:
         if deadline_of(message.headers or {}, 0.0) <= 0:
             return  # Nobody waits for it any more.
         parent = (message.headers or {}).get(tracing.HEADER, "")
-        with tracing.span(f"answer {state_subject(database.service.name)}", "server", parent=parent):
+        with tracing.span(f"answer {state_subject(name)}", "server", parent=parent):
             known = database.state(message.data.decode("ascii", "replace"))
             kept = Kept(known.version, Raw(msgspec.json.encode(known.state)))
             if message.reply:
                 await client.publish(message.reply, msgspec.json.encode(kept))
 
-    await client.subscribe(state_subject(database.service.name), queue="state", cb=arrived)
+    for subject in dict.fromkeys((state_subject(name), state_subject(name, instance))):
+        await client.subscribe(subject, queue="state", cb=arrived)
 
 
 async def ask(service: CallPath, aggregate: str, deadline: float = math.inf) -> Kept:

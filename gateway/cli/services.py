@@ -27,10 +27,11 @@ def services(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
-    table = Table("process", "parts", "of", "host", "pid", "since", "version", box=None)
+    table = Table("process", "parts", "of", "host", "pid", "since", "version", "answers at", box=None)
     for each in found.services:
         parts, of = ", ".join(each.parts), ", ".join(each.services) or "all services"
-        table.add_row(each.id, parts, of, each.host, str(each.pid), f"{each.since:%Y-%m-%d %H:%M:%SZ}", each.version)
+        since, at = f"{each.since:%Y-%m-%d %H:%M:%SZ}", ", ".join(offer.address for offer in each.offers) or "-"
+        table.add_row(each.id, parts, of, each.host, str(each.pid), since, each.version, at)
     show(table)
     click.echo()
     table = Table("partition", "owner", "token", "state", "queue", "position", box=None)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from bus.calls.discovery import Discovery
 from bus.calls.mesh import Mesh
 from bus.queues.work_queue import Do
 from bus.reactors.reactor import Reaction
@@ -22,6 +23,7 @@ class Means:
     client: Client
     sender: Sender
     mesh: Mesh
+    discovery: Discovery
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ import aiosmtplib
 import msgspec
 
 from bus.calls.call import CallFailed
-from bus.calls.over_nats import NatsTransport
 from bus.calls.path import CallPath
 from bus.commands import Refused
 from bus.outboxes.state_stored import Unanswered, ask
@@ -241,7 +240,7 @@ def confirmation(requested: NoticeRequested, at: datetime, mail_from: str, to: A
 async def _opened(means: Means) -> AsyncIterator[Mapping[type, Reaction]]:
     mailer = Mailer.of(means.settings)
     try:
-        asked = means.mesh.path(customers.name, NatsTransport(customers.name, means.client))
+        asked = means.mesh.path(customers.name, means.discovery.over_nats(customers.name, means.client))
         yield NoticeEffects(mailer, means.sender, asked, means.settings.mail_from).reactions
     finally:
         await mailer.close()

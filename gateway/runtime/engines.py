@@ -20,6 +20,7 @@ from bus.engines.overlay import OverlaidStates, nearly_whole
 from bus.logs.jetstream import JetStreamLog
 from bus.logs.scrub import Scrub
 from bus.logs.witness import Witness
+from bus.micro import Served
 from bus.owners.leases import Leases
 from bus.owners.sharing import Held, Sharing
 from bus.presence import Announcing, Owned, Present, Worker
@@ -60,7 +61,7 @@ async def run_engines(
     async def role(held: Held) -> AsyncIterator[asyncio.Future[None]]:
         name, partition = _of_key(held.key)
         durable = witness.of(name, partition, logs[name].epoch)
-        async with _serving(client, logs[name], domains[name], partition, settings, held, durable) as engine:
+        async with _serving(client, logs[name], domains[name], partition, settings, held, durable, endpoints) as engine:
             scrub.watch(name, engine.halt)
             serving[held.key] = engine
             try:
@@ -68,6 +69,7 @@ async def run_engines(
             finally:
                 del serving[held.key]
 
+    endpoints = announcing.micro.endpoints
     witness = Witness(settings.witness)
     scrub = Scrub({name: logs[name] for name in domains})
     present = Present(client)
@@ -113,6 +115,7 @@ async def _serving(
     settings: Settings,
     held: Held,
     durable: Callable[[int, str], None],
+    endpoints: dict[str, Served],
 ) -> AsyncIterator[AnyEngine]:
     """An engine that takes commands. Left: no more frames, then what waits, then the answers."""
     store = SqliteStateStore(domain, settings.read_models)
@@ -130,7 +133,9 @@ async def _serving(
         )
         try:
             await engine.start()
-            endpoint = Endpoint(client, engine, domain.name, partition, token=held.token, holds=held.holds)
+            endpoint = Endpoint(
+                client, engine, domain.name, partition, token=held.token, holds=held.holds, endpoints=endpoints
+            )
             await endpoint.start()
             gc.freeze()
             try:

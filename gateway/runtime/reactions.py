@@ -10,6 +10,7 @@ from typing import Union
 import msgspec
 
 from bus.announcements import Announcer
+from bus.calls.discovery import Discovery
 from bus.control import pong, serve
 from bus.logs.jetstream import JetStreamLog
 from bus.presence import Present
@@ -37,7 +38,8 @@ async def run_reactions(
     sender = compose.sender(client, logs, present)
     checkpoints = await Checkpoints.open(settings.data_dir / "reactors.db")
     mesh = compose.mesh(settings)
-    means = Means(settings, client, sender, mesh)
+    discovery = Discovery(present)
+    means = Means(settings, client, sender, mesh, discovery)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(checkpoints.close)
         timings = {name: timing for name, timing in compose.timings().items() if name in services}
@@ -64,6 +66,7 @@ async def run_reactions(
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(mesh.watch())
+                tasks.create_task(discovery.watch())
                 for name, timer in timers.items():
                     command = msgspec.json.Decoder(Union[commands[name]])  # noqa: UP007  # Made at run time.
                     tasks.create_task(ring(sender, timer, command.decode, name))

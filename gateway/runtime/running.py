@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -65,3 +67,16 @@ def nats_urls(settings: Settings) -> tuple[str, str]:
     if found is None:
         raise SettingsError(f"nothing runs on {settings.data_dir}: start it with `just up`, or set TALLY_NATS_URL")
     return found.nats_url, found.nats_system_url
+
+
+def reachable(host: str) -> str:
+    """A host to listen on as it is written in a URL, to be reached from here."""
+    address = ip_address(host)
+    if address.is_unspecified:
+        return "[::1]" if address.version == 6 else "127.0.0.1"
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def announced(host: str) -> str:
+    """The same as it is told to other machines."""
+    return socket.gethostname() if ip_address(host).is_unspecified else reachable(host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from granian import Granian
@@ -18,6 +19,8 @@ WORKERS_KILL_TIMEOUT_S = 2
 
 def serve(settings: Settings, target: str = GATEWAY, *, port: int, workers: int = 1) -> None:
     """Serve until SIGTERM or SIGINT. Workers that die are started again."""
+    if target == GATEWAY:
+        os.environ["TALLY_HTTP_PORT"] = str(port)  # Its workers tell it: they are where calls to it go.
     Granian(
         target,
         address=settings.http_host,

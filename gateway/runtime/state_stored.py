@@ -14,7 +14,7 @@ from bus.logs.log import Log
 from bus.logs.witness import Witness, recall
 from bus.outboxes.database import Database
 from bus.outboxes.outbox import Relay
-from bus.outboxes.state_stored import StateStoredService, answer_queries
+from bus.outboxes.state_stored import StateStoredService, answer_queries, state_subject
 from bus.presence import Announcing, Owned
 from bus.servers.connection import Client
 from domains.kernel import StateStored
@@ -46,15 +46,18 @@ async def run_state_stored(
         )
         service = StateStoredService(database, relay.wake)
         await relay.open()
-        endpoint = Endpoint(client, service, hosted.name)
+        endpoint = Endpoint(client, service, hosted.name, endpoints=announcing.micro.endpoints)
         running = [asyncio.create_task(service.run()), asyncio.create_task(relay.run())]
         try:
-            await answer_queries(client, database)
+            await answer_queries(client, database, announcing.worker.id)
             await endpoint.start()
             announcing.serves[hosted.name] = lambda: Owned(hosted.name, 0, 0, True, service.waiting, relay.position)
+            announcing.offer(hosted.name, state_subject(hosted.name, announcing.worker.id))
+            await announcing.say()
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         finally:
             announcing.serves.pop(hosted.name, None)
+            announcing.withdraw(hosted.name)
             await endpoint.stop()  # No more frames, then the answers, then what gives them.
             await endpoint.drain()
             for task in running:

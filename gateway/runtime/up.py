@@ -22,7 +22,7 @@ from bus.servers.broker import BrokerMissing, BrokerSettings, EmbeddedBroker, co
 from bus.servers.connection import close, connect
 from bus.servers.safety import check
 from gateway import compose
-from gateway.runtime.running import AlreadyRunning, CannotStart, Running, running, write_running
+from gateway.runtime.running import AlreadyRunning, CannotStart, Running, reachable, running, write_running
 from gateway.runtime.supervisor import Child, Supervisor, until
 from gateway.settings import Settings, SettingsError, claim, secret
 
@@ -278,11 +278,3 @@ def _check_port(host: str, port: int, variable: str) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise CannotStart(f"port {port} on {host} cannot be had ({error.strerror}): set {variable}") from error
-
-
-def reachable(host: str) -> str:
-    """A host to listen on as it is written in a URL, to be reached from here."""
-    address = ip_address(host)
-    if address.is_unspecified:
-        return "[::1]" if address.version == 6 else "127.0.0.1"
-    return f"[{address}]" if address.version == 6 else str(address)

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from bus.presence import Owned, Worker
+from bus.presence import Offer, Owned, Worker
 
 
 class Service(Struct, frozen=True):
     """One process. `parts`: commands, projections, processes, states, queue, or gateway; `services`: of which services,
-    of all where none is named."""
+    of all where none is named; `offers`: which calls it answers, and where."""
 
     id: str
     host: str
@@ -21,6 +21,7 @@ class Service(Struct, frozen=True):
     since: datetime
     version: str
     services: tuple[str, ...] = ()
+    offers: tuple[Offer, ...] = ()
 
 
 class PartitionOwner(Struct, frozen=True):
@@ -61,7 +62,9 @@ def services_of(workers: Sequence[Worker], partitions: Mapping[str, int]) -> Ser
 
 def _service(worker: Worker) -> Service:
     since = datetime.fromtimestamp(worker.since, UTC)
-    return Service(worker.id, worker.host, worker.pid, worker.parts, since, worker.version, worker.services)
+    return Service(
+        worker.id, worker.host, worker.pid, worker.parts, since, worker.version, worker.services, worker.offers
+    )
 
 
 def _owner(domain: str, partition: int, found: tuple[Owned, Worker] | None) -> PartitionOwner:

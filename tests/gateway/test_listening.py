@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.runtime.up import reachable
+from gateway.runtime.running import reachable
 from tests.gateway.asserts import problem
 from tests.system import Shop, running_system, tally
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import httpx
+from nats.aio.msg import Msg
+from nats.micro.service import ServiceInfo
 
+from bus.commands import command_subject
 from bus.presence import Owned, Worker
-from gateway.compose import LOGS
+from bus.servers.connection import close, connect
+from gateway.compose import DOMAINS, LOGS
 from gateway.views.services import services_of
 from tests.gateway.asserts import problem
-from tests.system import System, tally, until
+from tests.system import PATIENCE_S, System, tally, until
 
 
 def worker(name: str, *owns: Owned) -> Worker:
@@ -53,6 +58,14 @@ def test_staff_see_every_process_and_the_owner_of_every_partition(staff: httpx.C
     assert set(owners.values()) == {commands["id"]}
     assert all(isinstance(each["token"], int) for each in found["partitions"])
 
+    addresses = {
+        each["parts"][0]: [at["address"] for at in each["offers"]]
+        for each in staff.get("/v1/services").json()["services"]
+    }
+    assert addresses.pop("gateway") == [system.running.http_url]
+    assert addresses.pop("states") == [f"state.customers.{customers['id']}"]
+    assert not any(addresses.values())
+
     told = tally(system.folder, "services", "--json")
     assert told.returncode == 0, told.stderr
     same = json.loads(told.stdout)
@@ -62,6 +75,32 @@ def test_staff_see_every_process_and_the_owner_of_every_partition(staff: httpx.C
     assert shown.returncode == 0, shown.stderr
     assert "orders/0" in shown.stdout
     assert str(commands["id"]) in shown.stdout
+
+
+def test_every_process_answers_the_micro_protocol(staff: httpx.Client, system: System) -> None:
+    there = {each["id"]: each["parts"][0] for each in staff.get("/v1/services").json()["services"]}
+    found = asyncio.run(_asked(system.running.nats_url, len(there)))
+    assert {each.id: each.name for each in found} == {name: f"tally-{part}" for name, part in there.items()}
+    (commands,) = (each for each in found if each.name == "tally-commands")
+    subjects = {endpoint.subject for endpoint in commands.endpoints}
+    assert subjects == {command_subject(domain.name, 0) for domain in DOMAINS}
+
+
+async def _asked(url: str, wanted: int) -> list[ServiceInfo]:
+    """What those who are there say of themselves, as `nats micro info` asks."""
+    client = await connect(url, "tests")
+    told: asyncio.Queue[ServiceInfo] = asyncio.Queue()
+
+    async def arrived(message: Msg) -> None:
+        told.put_nowait(ServiceInfo.from_dict(json.loads(message.data)))
+
+    inbox = client.new_inbox()
+    await client.subscribe(inbox, cb=arrived)
+    await client.publish("$SRV.INFO", reply=inbox)
+    async with asyncio.timeout(PATIENCE_S):
+        found = [await told.get() for _ in range(wanted)]
+    await close(client)
+    return found
 
 
 def test_who_is_there_is_for_staff(customer: httpx.Client, nobody: httpx.Client) -> None:

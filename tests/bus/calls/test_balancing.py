@@ -70,6 +70,15 @@ async def test_one_that_is_well_again_is_found_out() -> None:
     assert got["slow"] > 100
 
 
+async def test_a_hiccup_is_forgotten_after_some_twenty_answers_however_soon_they_come() -> None:
+    one = Staged(a=1.0, b=0.02)
+    await one.calls(2)
+    a = one.balancer._known["a"]
+    for _ in range(25):
+        a.saw(one.staged.now, 0.0001)
+    assert a.expected_s(one.staged.now) < 0.05
+
+
 async def test_one_that_fails_at_once_is_not_taken_for_a_quick_one() -> None:
     got = await Staged(a=0.1, b=0.1, broken=Busy("d", 503)).calls(200)
     assert got["broken"] <= 3
