@@ -3,6 +3,9 @@
 It stands where the transport does, so each try chooses anew. What it knows of an instance is what it saw of it: its
 latency, which goes up with one slow answer, and down slowly; and how many calls are under way there. Round robin gives
 one that is slow as much as any other, and to look for the best of all sends every caller to the same one.
+
+Where instances are of several versions, a split by weights says first which version gets the call. One that is not
+there gives its share to the others, and one without a weight gets calls only where no other is there.
 """
 
 from __future__ import annotations
@@ -25,10 +28,11 @@ UNKNOWN_S = 1.0
 
 
 class _Instance:
-    __slots__ = ("_latency_s", "_seen_at", "step", "under_way")
+    __slots__ = ("_latency_s", "_seen_at", "step", "under_way", "version")
 
     def __init__(self, step: Step) -> None:
         self.step = step
+        self.version = ""
         self.under_way = 0
         self._latency_s = 0.0
         self._seen_at = 0.0
@@ -64,12 +68,40 @@ class Balancer:
         self._chance = chance
         self._known: dict[str, _Instance] = {}
         self._instances: list[_Instance] = []
+        self._split: Mapping[str, float] = {}
+        self._shares: list[tuple[float, list[_Instance]]] = []
+        """Up to which share of chance a version's instances are chosen from; empty where nothing is split."""
         self.know(instances)
 
-    def know(self, instances: Mapping[str, Step]) -> None:
+    def know(self, instances: Mapping[str, Step], versions: Mapping[str, str] | None = None) -> None:
         """These are all that there are now. What was seen of those that stay is kept; calls under way go on."""
         self._known = {name: self._known.get(name) or _Instance(step) for name, step in instances.items()}
+        for name, instance in self._known.items():
+            instance.version = (versions or {}).get(name, "")
         self._instances = list(self._known.values())
+        self._share_out()
+
+    @property
+    def split(self) -> Mapping[str, float]:
+        """The weight of each version; empty: versions do not matter."""
+        return self._split
+
+    @split.setter
+    def split(self, split: Mapping[str, float]) -> None:
+        self._split = split
+        self._share_out()
+
+    def _share_out(self) -> None:
+        by_version: dict[str, list[_Instance]] = {}
+        for instance in self._instances:
+            by_version.setdefault(instance.version, []).append(instance)
+        there = [(self._split[each], of) for each, of in by_version.items() if self._split.get(each, 0.0) > 0.0]
+        whole = sum(weight for weight, _ in there)
+        below = 0.0
+        self._shares = []
+        for weight, of in there:
+            below += weight / whole
+            self._shares.append((below, of))
 
     async def __call__(self, call: Call, deadline: float) -> Reply:
         began = self._now()
@@ -92,7 +124,7 @@ class Balancer:
         return reply
 
     def _choose(self, now: float) -> _Instance:
-        instances = self._instances
+        instances = self._of_version() if self._shares else self._instances
         if not instances:
             raise Unreachable(self._destination, "no instance is known")
         if len(instances) == 1:
@@ -101,3 +133,10 @@ class Balancer:
         second = int(self._chance() * (len(instances) - 1))
         one, other = instances[first], instances[second + (second >= first)]
         return one if one.expected_s(now) <= other.expected_s(now) else other
+
+    def _of_version(self) -> list[_Instance]:
+        chance = self._chance()
+        for below, instances in self._shares:
+            if chance < below:
+                return instances
+        return self._shares[-1][1]  # The shares' sum may be a little less than 1.

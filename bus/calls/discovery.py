@@ -66,7 +66,8 @@ class Discovery:
                 continue
             followed.seen = offers
             followed.steps = {name: followed.steps.get(name) or followed.reach(name) for name in offers}
-            followed.balancer.know(followed.steps or followed.otherwise)
+            versions = {name: offer.version for name, offer in offers.items()}
+            followed.balancer.know(followed.steps or followed.otherwise, versions)
 
     async def watch(self, every_s: float = LOOK_EVERY_S) -> None:
         """Until cancelled."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from bus import metrics, tracing
+from bus.calls.balancing import Balancer
 from bus.calls.breaker import Breaker
 from bus.calls.bulkhead import Bulkhead
 from bus.calls.call import REAL_TIME, Call, CallFailed, Reply, Step, Time
@@ -41,6 +42,8 @@ class CallPath:
         self.breaker = Breaker(destination, policy, retry, time)
         self.bulkhead = Bulkhead(destination, policy, self.breaker, time)
         self._first = Deadline(destination, policy, self.bulkhead, time)
+        self._balancer = transport if isinstance(transport, Balancer) else None
+        self._split(policy)
         self._steps = (self._first, self.bulkhead, self.breaker, retry, attempt, faults)
         self._seconds = metrics.call_seconds.labels(destination)
         self._succeeded = metrics.calls.labels(destination, "ok")
@@ -55,6 +58,11 @@ class CallPath:
         self._policy = policy
         for step in self._steps:
             step.policy = policy
+        self._split(policy)
+
+    def _split(self, policy: CallPolicy) -> None:
+        if self._balancer is not None:
+            self._balancer.split = policy.split
 
     async def call(self, call: Call, *, deadline: float = math.inf, fallback: Fallback | None = None) -> Reply:
         """Its answer, whatever its status but those of `BUSY_STATUSES`. `deadline` is the caller's own, on the clock

@@ -13,6 +13,10 @@ Rate = Annotated[float, Meta(gt=0, le=1)]
 Number = Annotated[int, Meta(ge=1, le=100_000)]
 NumberOrNone = Annotated[int, Meta(ge=0, le=100_000)]
 
+Version = Annotated[str, Meta(min_length=1, max_length=64)]
+Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
+Split = Annotated[dict[Version, Weight], Meta(max_length=16)]
+
 WINDOW_CALLS = 100
 """What a breaker looks at where nothing else is said."""
 
@@ -56,7 +60,8 @@ class CallPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """`timeout_s` is for a call with all its tries and pauses, `try_timeout_s` for one of them. `retries` is how many
     there may be after the first; pauses between them are by chance from 0 to a ceiling that doubles from `backoff_s` to
     `backoff_max_s`. Over time retries are at most `retry_share` of calls, beyond `retry_burst` at once.
-    `concurrency` calls are under way, `queue` more wait for their turn."""
+    `concurrency` calls are under way, `queue` more wait for their turn. `split` shares calls out between versions of
+    the instances that are there, by weights; without one each instance is as good as any other."""
 
     timeout_s: Seconds = 5.0
     try_timeout_s: Seconds = 2.0
@@ -69,9 +74,12 @@ class CallPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     queue: NumberOrNone = 512
     breaker: BreakerPolicy = BreakerPolicy()
     faults: FaultPolicy = FaultPolicy()
+    split: Split = {}
 
     def __post_init__(self) -> None:
         if self.try_timeout_s > self.timeout_s:
             raise ValueError(f"try_timeout_s ({self.try_timeout_s:g}) is more than timeout_s ({self.timeout_s:g})")
         if self.backoff_s > self.backoff_max_s:
             raise ValueError(f"backoff_s ({self.backoff_s:g}) is more than backoff_max_s ({self.backoff_max_s:g})")
+        if self.split and not any(self.split.values()):
+            raise ValueError("split gives no version a weight")

@@ -52,6 +52,9 @@ def _flat(policy: CallPolicy) -> dict[str, str]:
     """Each setting by its name in the file."""
     flat: dict[str, str] = {}
     for key, value in msgspec.to_builtins(policy).items():
+        if key == "split":
+            flat[key] = ", ".join(f"{version}: {weight:g}" for version, weight in value.items()) or "-"
+            continue
         inner = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
         flat |= {name: "-" if one is None else f"{one:g}" for name, one in inner.items()}
     return flat

@@ -142,3 +142,55 @@ async def test_instances_come_and_go_and_what_was_seen_of_the_others_stays() -> 
     one.balancer.know({})
     with pytest.raises(Unreachable, match="no instance"):
         await one.balancer(ASK, LATER)
+
+
+# -- two versions side by side ---------------------------------------------------------------------------------------
+
+VERSIONS = {"a": "1", "b": "1", "canary": "2"}
+
+
+def versioned(split: dict[str, float]) -> Staged:
+    one = Staged(a=0.1, b=0.1, canary=0.001)
+    one.balancer.know(one.steps, VERSIONS)
+    one.balancer.split = split
+    return one
+
+
+@pytest.mark.parametrize(("split", "least", "most"), [({"1": 90, "2": 10}, 20, 80), ({"1": 1, "2": 3}, 320, 430)])
+async def test_a_version_gets_its_share_however_quick_it_is(split: dict[str, float], least: int, most: int) -> None:
+    got = await versioned(split).calls(500)
+    assert least < got["canary"] < most, got
+    assert min(got["a"], got["b"]) > (500 - got["canary"]) / 4, "within a version the better of two is chosen"
+
+
+async def test_without_a_split_versions_do_not_matter() -> None:
+    got = await versioned({}).calls(300)
+    assert got["canary"] > 150, got
+
+
+async def test_a_version_without_a_weight_gets_nothing_as_long_as_another_is_there() -> None:
+    one = versioned({"1": 1})
+    assert (await one.calls(100))["canary"] == 0
+    one.balancer.know({"canary": one.steps["canary"]}, VERSIONS)
+    assert await one.calls(10) == {"canary": 10}
+    one.balancer.know(one.steps, VERSIONS)
+    assert (await one.calls(100))["canary"] == 0
+
+
+async def test_the_share_of_a_version_that_is_gone_goes_to_the_others() -> None:
+    one = versioned({"1": 90, "2": 10})
+    one.balancer.know({"canary": one.steps["canary"]}, VERSIONS)
+    assert await one.calls(10) == {"canary": 10}
+
+
+async def test_a_policy_splits_and_splits_anew_when_it_changes() -> None:
+    one = versioned({})
+    path = CallPath("d", CallPolicy(split={"1": 1, "2": 0}), one.balancer, one.staged.time)
+    for _ in range(50):
+        await one.staged.run(path.call(ASK))
+    assert one.got["canary"] == 0
+    path.policy = CallPolicy(split={"2": 1})
+    one.got.clear()
+    for _ in range(50):
+        await one.staged.run(path.call(ASK))
+    assert one.got == {"canary": 50}

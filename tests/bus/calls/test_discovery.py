@@ -139,6 +139,21 @@ async def test_workers_are_found_asked_by_their_own_subjects_and_left_out_when_t
         assert await answers() == {one.worker.id}
 
 
+async def test_two_versions_of_a_worker_share_what_is_asked_as_the_policy_says(client: Client, unique: str) -> None:
+    present = Present(client)
+    await present.start()
+    discovery = Discovery(present)
+    path = CallPath(unique, CallPolicy(split={"1.0.0": 3, "2.0.0": 1}), discovery.over_nats(unique, client))
+    async with instance(client, unique, "1.0.0") as old, instance(client, unique, "2.0.0") as new:
+        await until(lambda: len(present.offers(unique)) == 2, "both")
+        discovery.look()
+        got = Counter([(await path.call(Call(unique, repeatable=True))).body.decode() for _ in range(200)])
+        assert 15 < got[new.worker.id] < 100, got
+        assert got[old.worker.id] == 200 - got[new.worker.id]
+        path.policy = CallPolicy(split={"2.0.0": 1})
+        assert (await path.call(Call(unique))).body.decode() == new.worker.id
+
+
 async def test_it_looks_by_itself(present: Present) -> None:
     made: list[str] = []
 

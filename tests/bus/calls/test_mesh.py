@@ -40,9 +40,17 @@ def test_faults_can_be_put_in(file: Path) -> None:
     assert read_mesh(file, DEFAULTS)["carrier"].faults == FaultPolicy(0.1, 1.0, 1.0)
 
 
+def test_calls_can_be_split_between_versions(file: Path) -> None:
+    file.write_text('[destinations.carrier.split]\n"1.4.0" = 90\n"2.0.0-rc1" = 10\n')
+    assert read_mesh(file, DEFAULTS)["carrier"].split == {"1.4.0": 90, "2.0.0-rc1": 10}
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
+        ("[destinations.payments.split]\n'1' = 0", "no version a weight"),
+        ("[destinations.payments.split]\n'1' = -1", r"\$.split"),
+        ("[destinations.payments]\nsplit = 3", r"\$.split"),
         ("[destinations", "no TOML"),
         ("\xff", "no TOML"),
         ("[default]\nretries = 1", "'default'"),
