@@ -36,8 +36,8 @@ class Shop(NamedTuple):
 async def shop_with_orders(folder: Path, n: int) -> AsyncIterator[Shop]:
     """Started on `n` events of `bench/lives.py`, and shown by every read model of the orders."""
     settings = Settings(data_dir=folder / "data", http_port=0, log_level="WARNING")
-    async with broker_alone(settings) as url:
-        client = await connect(url, "bench")
+    async with broker_alone(settings) as broker:
+        client = await connect(broker.nats_url, "bench")
         try:
             log = await compose.open_log(client, settings, orders.name)
             await in_blocks(client, log, n)

@@ -32,7 +32,7 @@ from gateway.http.tokens import Tokens
 from gateway.http.traced import Traced
 from gateway.runtime.collector import calm_the_collector
 from gateway.runtime.logs import log_to_stderr
-from gateway.runtime.running import announced, nats_url
+from gateway.runtime.running import announced, identity_of, nats_url
 from gateway.runtime.telemetry import collect_spans
 from gateway.settings import Settings, SettingsError, from_environment, home, jwt_secret, webhook_secret
 from projections.reader import Reader
@@ -52,9 +52,11 @@ def create_app(settings: Settings | None = None) -> Litestar:
             if not stopping:
                 _end()
 
-        client = await connect(nats_url(settings), "gateway", closed=closed)
-        logs = await compose.open_logs(client, settings)
-        await ensure_queue(client, settings.replicas)
+        own = identity_of(settings, "gateway")
+        client = await connect(nats_url(settings), "gateway", identity=own, closed=closed)
+        logs = await compose.open_logs(client, settings, make=own is None)
+        if own is None:
+            await ensure_queue(client, settings.replicas)
         standings = Standings(client, home(settings))
         await standings.start()
         reader = Reader(settings.read_models)
@@ -62,7 +64,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
         await present.start()
         announcing = Announcing(client, this_process(("gateway",), version("tallystream")))
         if settings.http_port:
-            announcing.offer("gateway", f"http://{announced(settings.http_host)}:{settings.http_port}")
+            scheme = "http" if own is None else "https"
+            announcing.offer("gateway", f"{scheme}://{announced(settings.http_host)}:{settings.http_port}")
         app.state.client = client
         app.state.present = present
         app.state.tokens = tokens = Tokens(jwt_secret(settings))

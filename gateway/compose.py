@@ -299,6 +299,16 @@ def reacting() -> set[str]:
     return inside | set(REACHING_OUT)
 
 
+def reads(service: str) -> list[str]:
+    """The logs that a service reads: its own, and those that it observes or sends commands to."""
+    found = {service}
+    for policy in POLICIES:
+        found |= set(policy.observes) if policy.name == service else set()
+    for process in PROCESSES:
+        found |= {*process.observes, *process.sends_to} if process.domain.name == service else set()
+    return [name for name in SERVICES if name in found]
+
+
 def decoders() -> dict[str, BlockDecoder[object]]:
     """A decoder of blocks for each log."""
     return {each.name: decoder_of(each) for each in LOGS}
@@ -320,16 +330,19 @@ def sender(client: Client, logs: Mapping[str, JetStreamLog], present: Present | 
     )
 
 
-async def open_logs(client: Client, settings: Settings) -> dict[str, JetStreamLog]:
-    """Every log, made where there was none yet. One that exists keeps the partitions that it was made with.
+async def open_logs(
+    client: Client, settings: Settings, names: Sequence[str] = SERVICES, *, make: bool = True
+) -> dict[str, JetStreamLog]:
+    """Every log, or these; made where there was none yet, by whoever may `make` streams. One that exists keeps the
+    partitions that it was made with.
 
     Raises `SettingsError` for partitions that cannot be, `LogDamaged` where a log is not what the witness remembers.
     """
     _check_partitions(settings.partitions)
-    return {each.name: await open_log(client, settings, each.name) for each in LOGS}
+    return {name: await open_log(client, settings, name, make=make) for name in names}
 
 
-async def open_log(client: Client, settings: Settings, name: str) -> JetStreamLog:
+async def open_log(client: Client, settings: Settings, name: str, *, make: bool = True) -> JetStreamLog:
     """One of them. Raises `LogDamaged`."""
     wanted = settings.partitions.get(name, 1)
     opened = await JetStreamLog.open(
@@ -338,6 +351,7 @@ async def open_log(client: Client, settings: Settings, name: str) -> JetStreamLo
         partitions=wanted,
         replicas=settings.replicas,
         remembered=recall(settings.witness, name),
+        make=make,
     )
     if name in settings.partitions and opened.partitions != wanted:
         made = f"the log {name} keeps the {opened.partitions} it was made with"

@@ -64,11 +64,12 @@ class DemoFailed(Exception):
     """Something did not come out as it must."""
 
 
-async def run(settings: Settings, orders: int, as_json: bool) -> int:
+async def run(settings: Settings, orders: int, as_json: bool, secure: bool = False) -> int:
     """Returns the exit code."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tallystream-demo-") as folder:
         own = msgspec.structs.replace(settings, data_dir=Path(folder) / "data", http_port=0, nats_url="", replicas=1)
+        own = msgspec.structs.replace(own, tls_dir=own.data_dir / "tls" if secure else None)
         console.print("starting broker, workers, provider, carrier and gateway on fresh data")
         try:
             async with started(own, console.print) as (_, where):
@@ -87,7 +88,11 @@ async def _drive(settings: Settings, where: Running, orders: int, console: Conso
     token = Tokens(jwt_secret(settings)).issue("admin", "demo")
     limits = httpx.Limits(max_connections=CLIENTS)
     async with httpx.AsyncClient(
-        base_url=where.http_url, headers={"Authorization": f"Bearer {token}"}, limits=limits, timeout=30.0
+        base_url=where.http_url,
+        headers={"Authorization": f"Bearer {token}"},
+        limits=limits,
+        timeout=30.0,
+        verify=where.trust,
     ) as http:
         position = await _stock_the_shop(http, orders)
         await _register(http)

@@ -74,6 +74,8 @@ class Settings(Struct, frozen=True):
     """How many requests one gateway process handles at once, by route; `*`: of each other route."""
     grpc_port: int = 0
     """Where the stock is served over gRPC; 0: nowhere."""
+    tls_dir: Path | None = None
+    """The certificates; without them everything is plain, on loopback. See `bus/servers/tls.py`."""
 
     @property
     def read_models(self) -> Path:
@@ -83,6 +85,11 @@ class Settings(Struct, frozen=True):
     def witness(self) -> Path:
         """Where the command worker remembers what was acknowledged, see `bus/logs/witness.py`."""
         return self.data_dir / "witness"
+
+    @property
+    def own_tls_dir(self) -> Path:
+        """Where certificates are looked for, and made, where nothing else is said."""
+        return self.tls_dir or self.data_dir / "tls"
 
     @property
     def mailbox(self) -> Path:
@@ -142,6 +149,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         rates=_rates(text("TALLY_RATE_LIMITS", "")),
         at_once=_at_once(text("TALLY_ROUTE_LIMITS", "")),
         grpc_port=number("TALLY_GRPC_PORT", 0, 0, 65_535),
+        tls_dir=Path(tls).resolve() if (tls := text("TALLY_TLS_DIR", "")) else None,
     )
 
 

@@ -71,11 +71,11 @@ def tally(folder: Path, *arguments: str, **environment: str) -> subprocess.Compl
 class Inside:
     """A NATS connection of our own, in a thread with a loop: what the logs hold, for tests that are not async."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, where: Running, settings: Settings) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._client = self._run(connect(url, "tests"))
+        self._client = self._run(connect(where.nats_url, "tests", identity=where.operator))
         self._logs = self._run(compose.open_logs(self._client, settings))
         self._sender = compose.sender(self._client, self._logs)
 
@@ -178,7 +178,7 @@ class System:
     def inside(self) -> Inside:
         if self._inside is None:
             replicas = int(self.environment.get("TALLY_REPLICAS", "1"))
-            self._inside = Inside(self.running.nats_url, Settings(data_dir=self.folder, replicas=replicas))
+            self._inside = Inside(self.running, Settings(data_dir=self.folder, replicas=replicas))
         return self._inside
 
     def token(self, role: Role, subject: str, ttl_s: int = 3_600) -> str:
@@ -191,12 +191,14 @@ class System:
 
     def ledger(self) -> Json:
         """What the provider believes."""
-        found: Json = httpx.get(f"{self.running.provider_url}/ledger", timeout=PATIENCE_S).json()
+        url = f"{self.running.provider_url}/ledger"
+        found: Json = httpx.get(url, timeout=PATIENCE_S, verify=self.running.trust).json()
         return found
 
     def parcels(self) -> Json:
         """What the carrier believes."""
-        found: Json = httpx.get(f"{self.running.carrier_url}/ledger", timeout=PATIENCE_S).json()
+        url = f"{self.running.carrier_url}/ledger"
+        found: Json = httpx.get(url, timeout=PATIENCE_S, verify=self.running.trust).json()
         return found
 
     def quiet(self) -> None:

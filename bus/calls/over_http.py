@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -35,10 +36,11 @@ ANSWER_BYTES_MAX = 1024 * 1024
 RETRY_AFTER_MAX_S = 3_600.0
 
 
-def client(url: str) -> httpx.AsyncClient:
-    """A client of one destination. Each call brings its own timeouts."""
+def client(url: str, trust: ssl.SSLContext | bool = True) -> httpx.AsyncClient:
+    """A client of one destination. Each call brings its own timeouts. `trust`: whom it takes for who they say, and as
+    whom it shows itself."""
     limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=KEPT_ALIVE_MAX)
-    return httpx.AsyncClient(base_url=url, timeout=CONNECT_TIMEOUT_S, limits=limits)
+    return httpx.AsyncClient(base_url=url, timeout=CONNECT_TIMEOUT_S, limits=limits, verify=trust)
 
 
 def instances(transport: Step) -> Callable[[str], Step]:
@@ -54,10 +56,12 @@ def instances(transport: Step) -> Callable[[str], Step]:
 
 
 @asynccontextmanager
-async def balanced(destination: str, urls: Sequence[str]) -> AsyncIterator[Balancer]:
+async def balanced(
+    destination: str, urls: Sequence[str], trust: ssl.SSLContext | bool = True
+) -> AsyncIterator[Balancer]:
     """The end of a path to a destination with several addresses."""
     async with AsyncExitStack() as stack:
-        clients = {url: await stack.enter_async_context(client(url)) for url in urls}
+        clients = {url: await stack.enter_async_context(client(url, trust)) for url in urls}
         yield Balancer(destination, {url: HttpTransport(destination, http) for url, http in clients.items()})
 
 

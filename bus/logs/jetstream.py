@@ -91,13 +91,16 @@ class JetStreamLog:
         replicas: int = 1,
         storage: StorageType = StorageType.FILE,
         remembered: Sequence[Acknowledged] = (),
+        make: bool = True,
     ) -> JetStreamLog:
-        """The log, if it holds what a witness remembers of it; made if there is none and nothing is remembered.
+        """The log, if it holds what a witness remembers of it; made if there is none and nothing is remembered, by
+        whoever may `make` streams.
 
         Raises `StreamMisconfigured`, `LogDamaged`, `BrokerUnreachable`, or the client's errors when no server answers.
         """
         config = log_stream(domain, replicas, storage)
-        log = cls(client, domain, await ensure_log(client, config, partitions, make=not remembered), replicas)
+        make, known = make and not remembered, bool(remembered)
+        log = cls(client, domain, await ensure_log(client, config, partitions, make=make, known=known), replicas)
         try:
             await _sure(lambda: check(log, remembered), replicas)
         except LogUnreachable as error:

@@ -83,10 +83,13 @@ _RELIED_ON = (
 )
 
 
-async def ensure_log(client: Client, config: StreamConfig, partitions: int = 1, *, make: bool = True) -> Epoch:
+async def ensure_log(
+    client: Client, config: StreamConfig, partitions: int = 1, *, make: bool = True, known: bool = False
+) -> Epoch:
     """Make the stream if it is not there, check it if it is, and return its epoch.
 
-    Not to `make` it is for whoever knows that there was one: then its absence is `LogDamaged`.
+    Not to `make` it is for whoever may not, and waits for it; and for whoever has `known` one: then its absence is
+    `LogDamaged`.
 
     Raises `StreamMisconfigured` for a stream that was made differently or cannot be made, `LogDamaged` for one whose
     first record is not an epoch, `BrokerUnreachable` when nobody leads it in time. Several processes may call it at
@@ -102,8 +105,11 @@ async def ensure_log(client: Client, config: StreamConfig, partitions: int = 1, 
             return epoch
         except _Missing as error:
             still_wanted()
-            if loop.time() >= sure:
+            if known and loop.time() >= sure:
                 raise LogDamaged(str(error)) from error
+            if loop.time() > deadline:
+                detail = "`tally up` makes it, or `tally streams`"
+                raise BrokerUnreachable(f"there is no log {config.name} yet: {detail}") from error
             await asyncio.sleep(ENSURE_AGAIN_S)
         except (nats.errors.TimeoutError, NoStreamResponseError, ServiceUnavailableError, _NotYet) as error:
             still_wanted()

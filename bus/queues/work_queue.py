@@ -92,6 +92,10 @@ class WorkQueue:
         self._context = client.jetstream(timeout=REQUEST_S)
         self._there = False
 
+    async def ensure(self) -> None:
+        """Make the stream of all queues where there is none. Raises `StreamMisconfigured`, `BrokerUnreachable`."""
+        await ensure_stream(self._client, self._config)
+
     async def put(self, id: str, data: bytes) -> None:
         """Return once it is on disk; the same id again within two minutes is the same job.
 

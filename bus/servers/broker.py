@@ -1,5 +1,5 @@
 """The embedded nats-server: found in the environment, configured to sync every write, bound to loopback, guarded by a
-password of its own."""
+password of its own, or by TLS and a user for each certificate (`Guard`)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ import msgspec
 from msgspec import Struct
 
 from bus.servers.lifetime import die_with_parent
+from bus.servers.tls import Identity, host_of
+from bus.servers.users import User
 
 READY_TIMEOUT_S = 20.0
 MAX_PAYLOAD_BYTES = 1024 * 1024
+ANSWERS_S = 60
+"""For so long a user may answer who asked it, longer than any command waits."""
 FILE_STORE_SHARE = 0.8
 """Of the disk's free space: a full store then answers 503, where a full disk would stop the broker dead."""
 
@@ -40,7 +44,17 @@ class Routes(Struct, frozen=True):
     ports: tuple[int, ...]
 
 
+class Guard(Struct, frozen=True):
+    """TLS both ways: who shows a certificate of ours is the user of its name, with that user's rights; no other is let
+    in."""
+
+    identity: Identity
+    users: tuple[User, ...]
+
+
 class BrokerSettings(Struct, frozen=True):
+    """With a `guard` there is no password."""
+
     folder: Path
     port: int
     password: str
@@ -51,14 +65,19 @@ class BrokerSettings(Struct, frozen=True):
     """`sync_interval`: anything else than `always` may lose acknowledged writes when the power goes."""
     file_store_bytes_max: int = 0
     """What all streams together may take on disk; 0: a share of what is free at the start, see `FILE_STORE_SHARE`."""
+    guard: Guard | None = None
 
     @property
     def url(self) -> str:
+        if self.guard is not None:
+            return f"tls://127.0.0.1:{self.port}"
         return f"nats://tally:{self.password}@127.0.0.1:{self.port}"
 
     @property
     def system_url(self) -> str:
         """The system account, which may ask servers how they are configured, and sees no streams."""
+        if self.guard is not None:
+            return self.url
         return f"nats://system:{self.password}@127.0.0.1:{self.port}"
 
 
@@ -92,10 +111,8 @@ listen: "127.0.0.1:{settings.port}"
 server_name: "{settings.name}"
 max_payload: {MAX_PAYLOAD_BYTES}
 write_deadline: "5s"
-authorization {{ users: [{{ user: "tally", password: "{settings.password}" }}] }}
-accounts {{ $SYS {{ users: [{{ user: "system", password: "{settings.password}" }}] }} }}
-{_cluster(settings)}jetstream {{
-  store_dir: {msgspec.json.encode(str(store)).decode()}
+{_users(settings)}{_cluster(settings)}jetstream {{
+  store_dir: {_quoted(store)}
   sync_interval: {settings.sync}
   max_file_store: {limit}
   max_memory_store: 268435456
@@ -103,6 +120,44 @@ accounts {{ $SYS {{ users: [{{ user: "system", password: "{settings.password}" }
 """
     )
     return [str(binary()), "-c", str(config)]
+
+
+def _users(settings: BrokerSettings) -> str:
+    if settings.guard is None:
+        return f"""authorization {{ users: [{{ user: "tally", password: "{settings.password}" }}] }}
+accounts {{ $SYS {{ users: [{{ user: "system", password: "{settings.password}" }}] }} }}
+"""
+    own, users = settings.guard.identity, settings.guard.users
+    within = "\n".join(_user(user) for user in users if not user.system)
+    system = "\n".join(_user(user) for user in users if user.system)
+    return f"""tls {{
+  cert_file: {_quoted(own.certificate)}
+  key_file: {_quoted(own.key)}
+  ca_file: {_quoted(own.ca)}
+  min_version: "1.3"
+  verify_and_map: true
+  handshake_first: auto
+}}
+authorization {{ users: [
+{within}
+] }}
+accounts {{ $SYS {{ users: [
+{system}
+] }} }}
+"""
+
+
+def _user(user: User) -> str:
+    given = {
+        "publish": {"allow": user.rights.publish},
+        "subscribe": {"allow": user.rights.subscribe},
+        **({"allow_responses": {"max": 1, "expires": f"{ANSWERS_S}s"}} if user.rights.answers else {}),
+    }
+    return f'  {{ user: "{host_of(user.name)}", permissions: {msgspec.json.encode(given).decode()} }}'
+
+
+def _quoted(path: Path) -> str:
+    return msgspec.json.encode(str(path)).decode()
 
 
 def _cluster(settings: BrokerSettings) -> str:

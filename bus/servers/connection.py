@@ -1,15 +1,21 @@
-"""How this process is connected to NATS: reconnecting for ever, pinging often, saying what goes wrong."""
+"""How this process is connected to NATS: reconnecting for ever, pinging often, saying what goes wrong.
+
+With an `Identity` over TLS both ways, and with inboxes that nobody else may listen to.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import TypedDict
 from urllib.parse import unquote, urlsplit
 
 import nats
 from nats.aio.client import Client
+
+from bus.servers.tls import BROKER, Identity, host_of, inbox_of
 
 CONNECT_TIMEOUT_S = 10.0
 PENDING_BYTES_MAX = 8 * 1024 * 1024
@@ -19,10 +25,27 @@ __all__ = ["BrokerUnreachable", "Client", "close", "connect", "servers_of", "wit
 log = logging.getLogger(__name__)
 
 
+class _Expected(logging.Filter):
+    """Leaves out what the event loop says of the client whenever a connection over TLS ends."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("returning true from eof_received()")
+
+
+_EXPECTED = _Expected()
+
+
 class _Credentials(TypedDict, total=False):
     user: str
     password: str
     token: str
+
+
+class _Secured(TypedDict, total=False):
+    tls: ssl.SSLContext
+    tls_hostname: str
+    tls_handshake_first: bool
+    inbox_prefix: str
 
 
 class _Client(Client):
@@ -44,14 +67,25 @@ class BrokerUnreachable(Exception):
 
 
 async def connect(
-    url: str, name: str, *, timeout_s: float = CONNECT_TIMEOUT_S, closed: Callable[[], None] | None = None
+    url: str,
+    name: str,
+    *,
+    identity: Identity | None = None,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    closed: Callable[[], None] | None = None,
 ) -> Client:
     """Connect to a server, or to one of several, comma-separated; or raise `BrokerUnreachable`.
+
+    Who has an `identity` speaks to no server without TLS, nor to one that is not the broker of the same authority.
 
     A connection that closes for good calls `closed`, once. When a server goes the connection moves to the next.
     """
 
+    trouble: Exception | None = None
+
     async def on_error(error: Exception) -> None:
+        nonlocal trouble
+        trouble = error
         log.warning("nats: %s", str(error) or type(error).__name__)
 
     async def on_disconnect() -> None:
@@ -74,7 +108,7 @@ async def connect(
                 await client.connect(
                     servers_of(url),
                     name=name,
-                    **_credentials(url),
+                    **(_credentials(url) if identity is None else _secured(identity)),
                     connect_timeout=2,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
@@ -91,8 +125,26 @@ async def connect(
             return client
         except (nats.errors.Error, OSError, TimeoutError) as error:
             if asyncio.get_running_loop().time() >= deadline:
-                raise BrokerUnreachable(f"no NATS server at {without_secrets(url)} ({error})") from error
+                raise BrokerUnreachable(_unreachable(url, trouble or error)) from error
             await asyncio.sleep(0.1)
+
+
+def _secured(identity: Identity) -> _Secured:
+    """The handshake comes first: asked whether it speaks TLS, somebody between could say that the server does not."""
+    logging.getLogger("asyncio").addFilter(_EXPECTED)  # It is there once, however often it is added.
+    return {
+        "tls": identity.inside,
+        "tls_hostname": host_of(BROKER),
+        "tls_handshake_first": True,
+        "inbox_prefix": inbox_of(identity.name),
+    }
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        detail = f"the server at {without_secrets(url)} is not our broker: {error.verify_message}"
+        return f"{detail}; its certificate is not of the authority in TALLY_TLS_DIR"
+    return f"no NATS server at {without_secrets(url)} ({str(error) or type(error).__name__})"
 
 
 async def close(client: Client, timeout_s: float = 1.0) -> None:

@@ -31,6 +31,7 @@ from bus.servers.connection import (
     servers_of,
     without_secrets,
 )
+from bus.servers.tls import Identity
 
 ANSWERS_WITHIN_S = 0.5
 ALL_WITHIN_S = 2.0
@@ -107,16 +108,23 @@ _decode_info = msgspec.json.Decoder(_Info).decode
 _decode_varz = msgspec.json.Decoder(_Reply[Varz]).decode
 
 
-async def check(url: str, system_url: str = "", allowed: AbstractSet[str] = frozenset()) -> None:
+async def check(
+    url: str,
+    system_url: str = "",
+    allowed: AbstractSet[str] = frozenset(),
+    *,
+    system: Identity | None = None,
+) -> None:
     """Raise `BrokerUnsafe` for what is wrong with these servers and not allowed; say loudly what is allowed.
 
-    `system_url` has the credentials of their system account. Raises `BrokerUnreachable` when no server answers.
+    `system_url` has the credentials of their system account, or `system` has its certificate. Raises
+    `BrokerUnreachable` when no server answers.
     """
-    infos = await _infos(url)
+    infos = await _infos(url, system)
     problems = [problem for each in infos for problem in exposed(without_secrets(each), infos[each])]
     if system_url:
         asked = {info.server_id for info in infos.values()}
-        for varz in await _look(system_url, asked):
+        for varz in await _look(system_url, asked, system):
             problems += [] if varz.server_id in asked else exposed(varz.server_name, varz)
             problems += unsound(varz)
     else:
@@ -176,14 +184,14 @@ def _disk(host: str, store: str) -> int | None:
         return None
 
 
-async def _infos(url: str) -> dict[str, _Info]:
+async def _infos(url: str, known: Identity | None) -> dict[str, _Info]:
     """What each server that answers says of itself; those that do not are others' to miss."""
     found: dict[str, _Info] = {}
     deadline = asyncio.get_running_loop().time() + CONNECT_TIMEOUT_S
     while not found:
         for server in servers_of(url):
             try:
-                found[server] = await _info(server)
+                found[server] = await _info(server, known)
             except (OSError, TimeoutError, ValueError, msgspec.DecodeError) as error:
                 log.info("%s did not say how it is configured: %s", without_secrets(server), error)
         if not found:
@@ -193,7 +201,7 @@ async def _infos(url: str) -> dict[str, _Info]:
     return found
 
 
-async def _info(server: str) -> _Info:
+async def _info(server: str, known: Identity | None) -> _Info:
     parts = urlsplit(server)
     async with asyncio.timeout(INFO_WITHIN_S):
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
@@ -205,25 +213,30 @@ async def _info(server: str) -> _Info:
             if _loopback(info.host):
                 return info
             # It says that it wants users although strangers get into its default account: see for ourselves.
-            return msgspec.structs.replace(info, auth_required=not await _admits_anybody(reader, writer, info, server))
+            strangers = await _admits_anybody(reader, writer, info, server, known)
+            return msgspec.structs.replace(info, auth_required=not strangers)
         finally:
             writer.close()
 
 
-async def _admits_anybody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, info: _Info, server: str) -> bool:
+async def _admits_anybody(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, info: _Info, server: str, known: Identity | None
+) -> bool:
+    """Whether it lets in who shows nothing; one of our own authority is asked over TLS that we trust."""
     try:
         if info.tls_required:
-            await writer.start_tls(ssl.create_default_context(), server_hostname=urlsplit(server).hostname)
+            trusting = ssl.create_default_context() if known is None else known.nobody
+            await writer.start_tls(trusting, server_hostname=urlsplit(server).hostname)
         writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
         return (await reader.readline()).startswith(b"PONG")
     except OSError:  # A TLS error, too: it does not get as far as being asked who it is.
         return False
 
 
-async def _look(system_url: str, ids: AbstractSet[str]) -> list[Varz]:
+async def _look(system_url: str, ids: AbstractSet[str], system: Identity | None) -> list[Varz]:
     """What all servers tell their system account. Those that are away, or have only just started, are waited for a
     moment, and then missed, loudly: a cluster must be usable without one of them."""
-    client = await connect(system_url, "start-up check")
+    client = await connect(system_url, "start-up check", identity=system)
     deadline = asyncio.get_running_loop().time() + ALL_WITHIN_S
     try:
         found = await _ask(client)

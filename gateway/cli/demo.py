@@ -13,9 +13,10 @@ from gateway.settings import from_environment
 
 @click.command()
 @click.option("--orders", type=click.IntRange(1, 1_000_000), default=1_000, show_default=True)
+@click.option("--secure", is_flag=True, help="Over TLS, with a process and a broker user for each service.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
-def demo(orders: int, as_json: bool) -> None:
+def demo(orders: int, secure: bool, as_json: bool) -> None:
     """Drive orders through a fresh system in a temporary folder, show what happened, stop everything."""
     settings = from_environment()
     log_to_stderr(settings)
-    raise SystemExit(asyncio.run(demonstration.run(settings, orders, as_json)))
+    raise SystemExit(asyncio.run(demonstration.run(settings, orders, as_json, secure)))

@@ -14,8 +14,8 @@ from rich.table import Table
 from bus.logs.blocks import BlockDecoder, Chain
 from bus.logs.jetstream import JetStreamLog
 from bus.logs.log import LogDamaged
-from bus.servers.connection import close, connect
 from gateway import compose
+from gateway.cli.read import connected
 from gateway.cli.tables import show
 from gateway.history.recorded import RecordingUnreadable, opened, record
 from gateway.history.replay import Found, ReplayFailed, differences, replay
@@ -56,8 +56,8 @@ async def _doctor(settings: Settings) -> tuple[dict[str, dict[str, int]], list[s
     damage: list[str] = []
     decoders = compose.decoders()
     async with AsyncExitStack() as stack:
-        client = await connect(await stack.enter_async_context(broker_alone(settings)), "tally")
-        stack.push_async_callback(close, client)
+        where = await stack.enter_async_context(broker_alone(settings))
+        client = await stack.enter_async_context(connected(where))
         for domain in compose.LOGS:
             name = domain.name
             try:
@@ -141,8 +141,8 @@ def record_(file: Path) -> None:
 
 async def _record(settings: Settings, out: IO[bytes]) -> dict[str, int]:
     async with AsyncExitStack() as stack:
-        client = await connect(await stack.enter_async_context(broker_alone(settings)), "tally")
-        stack.push_async_callback(close, client)
+        where = await stack.enter_async_context(broker_alone(settings))
+        client = await stack.enter_async_context(connected(where))
         return await record((await compose.open_logs(client, settings)).values(), out)
 
 

@@ -8,6 +8,7 @@ from bus.logs.streams import StreamMisconfigured
 from bus.servers.broker import BrokerFailed, BrokerMissing
 from bus.servers.connection import BrokerUnreachable
 from bus.servers.safety import BrokerUnsafe
+from bus.servers.tls import CertificateUnusable
 from gateway.runtime.running import CannotStart, WorkerFailed
 from gateway.runtime.supervisor import ChildFailed
 from gateway.settings import SettingsError
@@ -25,6 +26,7 @@ _CODES: dict[tuple[type[Exception], ...], int] = {
         BrokerFailed,
         BrokerUnreachable,
         BrokerUnsafe,
+        CertificateUnusable,
         StreamMisconfigured,
     ): EXIT_CANNOT_START,
     (LogDamaged, WorkerFailed): EXIT_FAILED,

@@ -64,7 +64,7 @@ async def _import(settings: Settings, records: Records) -> ImportResult:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with system(settings, lambda line: click.echo(line, err=True)) as where:
-        client = await connect(where.nats_url, "import")
+        client = await connect(where.nats_url, "import", identity=where.operator)
         reader = Reader(settings.read_models)
         try:
             standings = Standings(client, home(settings))

@@ -26,6 +26,8 @@ VERBS = {
     "work": Verb("work:work", "Run workers, all of them or a part or a service only."),
     "provider": Verb("sandbox:provider", "Run the simulated payment provider."),
     "carrier": Verb("sandbox:carrier", "Run the simulated carrier."),
+    "certs": Verb("certs:certs", "Make a private authority, and certificates for TLS."),
+    "streams": Verb("certs:streams", "Make every stream of this system where there is none."),
     "mail": Verb("mail:mail", "Show the mail that went out."),
     "token": Verb("read:token", "Print a token for the HTTP API."),
     "import": Verb("importing:import_", "Import a folder in the format of the Olist dataset, and reconcile it."),

@@ -137,7 +137,7 @@ async def _done(doing: Awaitable[Result]) -> Result:
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Client]:
     async with system(settings) as where:
-        client = await connect(where.nats_url, "tally")
+        client = await connect(where.nats_url, "tally", identity=where.operator)
         try:
             yield client
         finally:

@@ -119,7 +119,7 @@ async def _history(settings: Settings, *names: str) -> AsyncIterator[History]:
     """The past of a running system, once its indexes show all that these logs hold now."""
     async with AsyncExitStack() as stack:
         where = await stack.enter_async_context(system(settings))
-        client = await connect(where.nats_url, "tally")
+        client = await connect(where.nats_url, "tally", identity=where.operator)
         stack.push_async_callback(close, client)
         logs = await compose.open_logs(client, settings)
         standings = Standings(client, home(settings))

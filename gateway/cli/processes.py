@@ -111,7 +111,7 @@ def _who() -> str:
 
 async def _sent(settings: Settings, command: Intervention) -> Answer:
     async with system(settings) as where:
-        client = await connect(where.nats_url, "tally")
+        client = await connect(where.nats_url, "tally", identity=where.operator)
         try:
             sender = compose.sender(client, await compose.open_logs(client, settings))
             return await sender.send(

@@ -19,6 +19,7 @@ from domains.kernel import ID_PATTERN
 from gateway import compose
 from gateway.cli.tables import show
 from gateway.http.tokens import RANKS, Role, Tokens
+from gateway.runtime.running import Reached, Running
 from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment, home, jwt_secret
 from gateway.views.events import shown
@@ -67,7 +68,7 @@ def _lag(standing: Standing) -> str:
 
 
 async def _standings(settings: Settings) -> list[Standing]:
-    async with system(settings) as where, connected(where.nats_url) as client:
+    async with system(settings) as where, connected(where) as client:
         standings = Standings(client, home(settings))
         await standings.start()
         for projection in compose.PROJECTIONS:
@@ -100,8 +101,8 @@ async def _events(settings: Settings, domain: str, after: int, limit: int) -> No
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
-    client = await connect(url, "tally")
+async def connected(where: Running | Reached) -> AsyncIterator[Client]:
+    client = await connect(where.nats_url, "tally", identity=where.operator)
     try:
         yield client
     finally:
@@ -110,5 +111,5 @@ async def connected(url: str) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def _log(settings: Settings, domain: str) -> AsyncIterator[JetStreamLog]:
-    async with system(settings) as where, connected(where.nats_url) as client:
+    async with system(settings) as where, connected(where) as client:
         yield await compose.open_log(client, settings, domain)

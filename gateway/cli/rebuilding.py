@@ -50,7 +50,7 @@ def rollback(name: str, as_json: bool) -> None:
 async def _change(
     settings: Settings, verb: str, names: Sequence[str], parameters: dict[str, str], as_json: bool
 ) -> int:
-    async with system(settings) as where, connected(where.nats_url) as client:
+    async with system(settings) as where, connected(where) as client:
         standings = Standings(client, home(settings))
         await standings.start()
         reply = await ask(client, verb, **parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gateway.runtime.logs import log_to_stderr
+from gateway.runtime.running import identity_of
 from gateway.runtime.serve import CARRIER, PROVIDER, serve
 from gateway.settings import from_environment
 
@@ -15,7 +16,7 @@ def provider(port: int) -> None:
     """Run the simulated payment provider."""
     settings = from_environment()
     log_to_stderr(settings)
-    serve(settings, PROVIDER, port=port)
+    serve(settings, PROVIDER, port=port, identity=identity_of(settings, "provider"), mutual=True)
 
 
 @click.command()
@@ -24,4 +25,4 @@ def carrier(port: int) -> None:
     """Run the simulated carrier."""
     settings = from_environment()
     log_to_stderr(settings)
-    serve(settings, CARRIER, port=port)
+    serve(settings, CARRIER, port=port, identity=identity_of(settings, "carrier"), mutual=True)

@@ -10,6 +10,7 @@ from gateway import compose
 from gateway.cli.unsafe import settings_with_flags
 from gateway.runtime.broker import check_broker
 from gateway.runtime.logs import log_to_stderr
+from gateway.runtime.running import identity_of
 from gateway.runtime.serve import serve as serve_http
 from gateway.settings import Settings
 
@@ -27,4 +28,5 @@ def serve(settings: Settings, workers: int | None, port: int | None) -> None:
 
         create_app(settings)  # A route that is not there is said here once, not by each of them again and again.
     asyncio.run(check_broker(settings))
-    serve_http(settings, port=port or settings.http_port, workers=workers or settings.gateways)
+    own = identity_of(settings, "gateway")
+    serve_http(settings, port=port or settings.http_port, workers=workers or settings.gateways, identity=own)

@@ -50,7 +50,7 @@ def services(as_json: bool) -> None:
 async def _services(settings: Settings) -> Services:
     """What is heard in the time in which everybody says that he is there."""
     async with system(settings) as where:
-        client = await connect(where.nats_url, "tally")
+        client = await connect(where.nats_url, "tally", identity=where.operator)
         try:
             logs = await compose.open_logs(client, settings)
             present = Present(client)

@@ -54,7 +54,7 @@ def restore(folder: Path, names: Sequence[str], as_json: bool) -> None:
 
 async def _restore(settings: Settings, folder: Path, projections: Sequence[Projection]) -> list[Copied]:
     claim(settings.data_dir)
-    async with broker_alone(settings) as url, connected(url) as client:
+    async with broker_alone(settings) as where, connected(where) as client:
         streams = dict.fromkeys(projection.stream for projection in projections)
         logs = {stream: await compose.open_log(client, settings, stream) for stream in streams}
         return await snapshots.restore(folder, projections, ReadModelFiles(settings.read_models), logs)

@@ -7,7 +7,9 @@ import signal
 from pathlib import Path
 
 import click
+import msgspec
 
+from bus.servers.tls import ca_of
 from gateway.cli.unsafe import settings_with_flags
 from gateway.http.tokens import Tokens
 from gateway.runtime.logs import log_to_stderr
@@ -16,10 +18,17 @@ from gateway.settings import Settings, jwt_secret
 
 
 @click.command()
+@click.option("--secure", is_flag=True, help="TLS everywhere, a process and a broker user of its own for each service.")
 @settings_with_flags
-def up(settings: Settings) -> None:
+def up(settings: Settings, secure: bool) -> None:
     """Start everything in the foreground: broker, workers, gateway, and what stands in for the outside world. Ctrl-C
-    stops it cleanly."""
+    stops it cleanly.
+
+    With --secure, or TALLY_TLS_DIR: over TLS. Certificates are made at the first time, in TALLY_TLS_DIR, else in
+    the data folder.
+    """
+    if secure:
+        settings = msgspec.structs.replace(settings, tls_dir=settings.own_tls_dir)
     log_to_stderr(settings)
     asyncio.run(_up(settings))
 
@@ -51,6 +60,7 @@ async def _up(settings: Settings) -> None:
                 f"  Docs     {where.http_url}/docs\n"
                 f"  Metrics  {where.http_url}/metrics\n"
                 f"{grpc}"
+                f"{_authority(settings)}"
                 f"  Data     {_short(settings.data_dir)}\n"
                 f"  Logs     {_short(settings.data_dir / 'log')}\n"
                 f"  Token    (admin, 24 h)\n{token}"
@@ -63,6 +73,13 @@ async def _up(settings: Settings) -> None:
         if not told_to_stop.is_set():
             raise
         click.echo("stopped before it was up", err=True)
+
+
+def _authority(settings: Settings) -> str:
+    """Whom clients have to trust, where there is TLS."""
+    if settings.tls_dir is None:
+        return ""
+    return f"  Trust    {_short(ca_of(settings.tls_dir))}\n"
 
 
 def _short(path: Path) -> str:

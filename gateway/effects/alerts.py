@@ -105,5 +105,5 @@ async def _mailing(means: Means) -> AsyncIterator[Do]:
         await mailer.close()
 
 
-alert_effects = Effects("stock-alerts", "inventory", _queueing)
+alert_effects = Effects("stock-alerts", "inventory", _queueing, puts=(QUEUE,))
 alert_jobs = Jobs(QUEUE, "notifications", _mailing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from bus.queues.work_queue import Do
 from bus.reactors.reactor import Reaction
 from bus.sender import Sender
 from bus.servers.connection import Client
+from bus.servers.tls import Identity
 from gateway.settings import Settings
 
 
@@ -24,6 +26,12 @@ class Means:
     sender: Sender
     mesh: Mesh
     discovery: Discovery
+    identity: Identity | None = None
+
+    @property
+    def trust(self) -> ssl.SSLContext | bool:
+        """With what services outside are verified, and are shown who asks."""
+        return True if self.identity is None else self.identity.outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,10 @@ class Effects:
     name: str
     log: str
     opened: Callable[[Means], AbstractAsyncContextManager[Mapping[type, Reaction]]]
+    puts: tuple[str, ...] = ()
+    """The work queues that it puts jobs into."""
+    asks: tuple[str, ...] = ()
+    """The services that it asks what they keep."""
 
 
 @dataclass(frozen=True, slots=True)

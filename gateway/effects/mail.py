@@ -246,4 +246,4 @@ async def _opened(means: Means) -> AsyncIterator[Mapping[type, Reaction]]:
         await mailer.close()
 
 
-notice_effects = Effects("mail-effects", "notifications", _opened)
+notice_effects = Effects("mail-effects", "notifications", _opened, asks=(customers.name,))

@@ -107,7 +107,7 @@ async def _opened(means: Means) -> AsyncIterator[PaymentEffects]:
     if not means.settings.provider_url:
         log.warning("TALLY_PROVIDER_URL is not set: payments wait until it is")
     queue = WorkQueue(means.client, QUEUE, means.settings.replicas)
-    async with balanced(PROVIDER, servers_of(means.settings.provider_url or NOWHERE)) as providers:
+    async with balanced(PROVIDER, servers_of(means.settings.provider_url or NOWHERE), means.trust) as providers:
         yield PaymentEffects(means.mesh.path(PROVIDER, providers), means.sender, queue)
 
 
@@ -123,5 +123,5 @@ async def _asking_again(means: Means) -> AsyncIterator[Do]:
         yield effects.ask_again
 
 
-payment_effects = Effects("payment-effects", "payments", _reacting)
+payment_effects = Effects("payment-effects", "payments", _reacting, puts=(QUEUE,))
 payment_jobs = Jobs(QUEUE, "payments", _asking_again)

@@ -77,7 +77,7 @@ class ShippingEffects:
 async def _opened(means: Means) -> AsyncIterator[Mapping[type, Reaction]]:
     if not means.settings.carrier_url:
         log.warning("TALLY_CARRIER_URL is not set: shipments wait until it is")
-    async with client(means.settings.carrier_url or NOWHERE) as http:
+    async with client(means.settings.carrier_url or NOWHERE, means.trust) as http:
         yield ShippingEffects(means.mesh.path(CARRIER, HttpTransport(CARRIER, http)), means.sender).reactions
 
 

@@ -16,6 +16,7 @@ from bus.announcements import Standings
 from bus.logs.jetstream import JetStreamLog
 from bus.presence import Present
 from bus.servers.connection import Client
+from bus.servers.tls import Identity
 from domains.inventory.stock import inventory
 from gateway import compose
 from gateway.grpc.calls import CALLS_MAX, Calls
@@ -53,8 +54,11 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 log = logging.getLogger(__name__)
 
 
-async def run_grpc(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
-    """Serve until cancelled, then let calls end that are under way. Raises `CannotStart`."""
+async def run_grpc(
+    client: Client, logs: dict[str, JetStreamLog], settings: Settings, own: Identity | None = None
+) -> None:
+    """Serve until cancelled, then let calls end that are under way. Over TLS where it has an identity of its own.
+    Raises `CannotStart`."""
     present = Present(client)
     await present.start()
     standings = Standings(client, home(settings))
@@ -66,7 +70,7 @@ async def run_grpc(client: Client, logs: dict[str, JetStreamLog], settings: Sett
     service = InventoryService(Commanding(sender), tokens, history, partial(reached, standings, reader))
     calls = Calls(tokens, {role: Bucket(rate) for role, rate in settings.rates.items()})
     try:
-        async with serving(settings, service.handlers(calls)) as healthy:
+        async with serving(settings, service.handlers(calls), own) as healthy:
             while True:
                 there = await sender.ping(inventory.name)
                 await healthy.set(SERVICE, SERVING if there else NOT_SERVING)
@@ -76,7 +80,9 @@ async def run_grpc(client: Client, logs: dict[str, JetStreamLog], settings: Sett
 
 
 @asynccontextmanager
-async def serving(settings: Settings, handlers: grpc.GenericRpcHandler) -> AsyncIterator[health.aio.HealthServicer]:
+async def serving(
+    settings: Settings, handlers: grpc.GenericRpcHandler, own: Identity | None = None
+) -> AsyncIterator[health.aio.HealthServicer]:
     """A server, until left; what says how it stands. `""` is the server itself. Raises `CannotStart`."""
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=2 * CALLS_MAX)
     healthy = health.aio.HealthServicer()
@@ -84,7 +90,7 @@ async def serving(settings: Settings, handlers: grpc.GenericRpcHandler) -> Async
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     server.add_generic_rpc_handlers((handlers,))
-    address = open_port(server, settings.http_host, settings.grpc_port)
+    address = open_port(server, settings.http_host, settings.grpc_port, own)
     await server.start()
     log.info("gRPC is served at %s", address)
     try:
@@ -94,11 +100,14 @@ async def serving(settings: Settings, handlers: grpc.GenericRpcHandler) -> Async
         await server.stop(STOP_S)
 
 
-def open_port(server: grpc.aio.Server, host: str, port: int) -> str:
+def open_port(server: grpc.aio.Server, host: str, port: int, own: Identity | None = None) -> str:
     """The one place where a server's port is opened. Its address; raises `CannotStart`."""
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        server.add_insecure_port(address)
+        if own is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, grpc.ssl_server_credentials([(own.pems.key, own.pems.certificate)]))
     except RuntimeError as error:
         raise CannotStart(f"{address} cannot be had: set TALLY_GRPC_PORT") from error
     return address

@@ -12,10 +12,11 @@ from gateway import compose
 from gateway.settings import Settings
 
 
-async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Settings) -> None:
+async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Settings, *, make: bool = True) -> None:
     """Handle queued commands, until cancelled. A part of its own: a burst must not wait for what its first commands
-    lead to."""
-    await ensure_queue(client, settings.replicas)
+    lead to. `make`: the streams of the queue, too."""
+    if make:
+        await ensure_queue(client, settings.replicas)
     present = Present(client)
     await present.start()
     sender = compose.sender(client, logs, present)

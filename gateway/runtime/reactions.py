@@ -22,6 +22,7 @@ from bus.reactors.reactor import Reactor
 from bus.reactors.timers import Timers
 from bus.sender import Sender
 from bus.servers.connection import Client
+from bus.servers.tls import Identity
 from gateway import compose
 from gateway.effects.effects import Means
 from gateway.settings import Settings
@@ -30,7 +31,11 @@ AnyReactor = Reactor[object]
 
 
 async def run_reactions(
-    client: Client, logs: dict[str, JetStreamLog], settings: Settings, services: Collection[str]
+    client: Client,
+    logs: dict[str, JetStreamLog],
+    settings: Settings,
+    services: Collection[str],
+    identity: Identity | None = None,
 ) -> None:
     """Of these services, until cancelled."""
     present = Present(client)
@@ -39,7 +44,7 @@ async def run_reactions(
     checkpoints = await Checkpoints.open(settings.data_dir / "reactors.db")
     mesh = compose.mesh(settings)
     discovery = Discovery(present)
-    means = Means(settings, client, sender, mesh, discovery)
+    means = Means(settings, client, sender, mesh, discovery, identity)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(checkpoints.close)
         timings = {name: timing for name, timing in compose.timings().items() if name in services}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from bus.servers.tls import OPERATOR, Identity, identity
 from gateway.settings import Settings, SettingsError
 
 
@@ -24,6 +27,13 @@ class WorkerFailed(Exception):
     """A part of a worker halted and cannot go on by itself."""
 
 
+class Reached(NamedTuple):
+    """A broker, and as whom it is spoken to."""
+
+    nats_url: str
+    operator: Identity | None = None
+
+
 class Running(Struct, frozen=True):
     """Written by `tally up` into the data folder (0600: the broker's URL holds its password)."""
 
@@ -35,6 +45,17 @@ class Running(Struct, frozen=True):
     nats_system_url: str = ""
     smtp_url: str = ""
     grpc_address: str = ""
+    tls_dir: str = ""
+
+    @property
+    def operator(self) -> Identity | None:
+        """As whom the command line speaks to a secured system. Raises `CertificateUnusable`."""
+        return identity(Path(self.tls_dir), OPERATOR) if self.tls_dir else None
+
+    @property
+    def trust(self) -> ssl.SSLContext | bool:
+        """With what an HTTP client of its servers verifies them."""
+        return True if (operator := self.operator) is None else operator.inside
 
 
 def running(settings: Settings) -> Running | None:
@@ -57,6 +78,20 @@ def write_running(path: Path, what: Running) -> None:
 def nats_url(settings: Settings) -> str:
     """The broker of this system. Raises `SettingsError` when none is named and none runs."""
     return nats_urls(settings)[0]
+
+
+def tls_dir(settings: Settings) -> Path | None:
+    """Where the certificates of this system are; None: it is not secured."""
+    if settings.tls_dir is not None or settings.nats_url:
+        return settings.tls_dir
+    found = running(settings)
+    return Path(found.tls_dir) if found is not None and found.tls_dir else None
+
+
+def identity_of(settings: Settings, name: str) -> Identity | None:
+    """Who a process of this system is, where it is secured. Raises `CertificateUnusable`, `SettingsError`."""
+    folder = tls_dir(settings)
+    return None if folder is None else identity(folder, name)
 
 
 def nats_urls(settings: Settings) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 
+from bus.servers.tls import Identity
 from gateway.settings import Settings
 
 GATEWAY = "gateway.app:served"
@@ -17,8 +18,17 @@ CARRIER = "gateway.sandbox.carrier:served"
 WORKERS_KILL_TIMEOUT_S = 2
 
 
-def serve(settings: Settings, target: str = GATEWAY, *, port: int, workers: int = 1) -> None:
-    """Serve until SIGTERM or SIGINT. Workers that die are started again."""
+def serve(
+    settings: Settings,
+    target: str = GATEWAY,
+    *,
+    port: int,
+    workers: int = 1,
+    identity: Identity | None = None,
+    mutual: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Workers that die are started again. With an `identity` over TLS; `mutual`: to
+    those only who show a certificate of our authority."""
     if target == GATEWAY:
         os.environ["TALLY_HTTP_PORT"] = str(port)  # Its workers tell it: they are where calls to it go.
     Granian(
@@ -36,4 +46,8 @@ def serve(settings: Settings, target: str = GATEWAY, *, port: int, workers: int 
         log_access=False,
         websockets=False,
         working_dir=Path.cwd(),
+        ssl_cert=identity.certificate if identity else None,
+        ssl_key=identity.key if identity else None,
+        ssl_ca=identity.ca if identity else None,
+        ssl_client_verify=identity is not None and mutual,
     ).serve()

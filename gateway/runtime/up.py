@@ -7,10 +7,11 @@ import fcntl
 import os
 import shutil
 import socket
+import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,11 +19,22 @@ from urllib.parse import urlsplit
 import msgspec
 from prometheus_client.multiprocess import mark_process_dead
 
-from bus.servers.broker import BrokerMissing, BrokerSettings, EmbeddedBroker, configure, free_port, listening
+from bus.servers.broker import BrokerMissing, BrokerSettings, EmbeddedBroker, Guard, configure, free_port, listening
 from bus.servers.connection import close, connect
 from bus.servers.safety import check
+from bus.servers.tls import BROKER, OPERATOR, SYSTEM, identity
 from gateway import compose
-from gateway.runtime.running import AlreadyRunning, CannotStart, Running, reachable, running, write_running
+from gateway.runtime.running import (
+    AlreadyRunning,
+    CannotStart,
+    Reached,
+    Running,
+    identity_of,
+    reachable,
+    running,
+    write_running,
+)
+from gateway.runtime.streams import make_streams
 from gateway.runtime.supervisor import Child, Supervisor, until
 from gateway.settings import Settings, SettingsError, claim, secret
 
@@ -48,16 +60,20 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
         if compose.serves_grpc(settings):
             _check_port(settings.http_host, settings.grpc_port, "TALLY_GRPC_PORT")
             grpc_address = f"{reachable(settings.http_host)}:{settings.grpc_port}"
-        broker = BrokerSettings(settings.data_dir / "broker", free_port(), secret(settings.data_dir, "nats-password"))
+        guard = None if settings.tls_dir is None else _guarded(settings, settings.tls_dir)
+        http = "http" if guard is None else "https"
+        password = secret(settings.data_dir, "nats-password")
+        broker = BrokerSettings(settings.data_dir / "broker", free_port(), password, guard=guard)
         where = Running(
             pid=os.getpid(),
             nats_url=settings.nats_url or broker.url,
-            http_url=f"http://{reachable(settings.http_host)}:{port}",
-            provider_url=settings.provider_url or f"http://{SANDBOX_HOST}:{free_port()}",
-            carrier_url=settings.carrier_url or f"http://{SANDBOX_HOST}:{free_port()}",
-            nats_system_url=settings.nats_system_url if settings.nats_url else broker.system_url,
+            http_url=f"{http}://{reachable(settings.http_host)}:{port}",
+            provider_url=settings.provider_url or f"{http}://{SANDBOX_HOST}:{free_port()}",
+            carrier_url=settings.carrier_url or f"{http}://{SANDBOX_HOST}:{free_port()}",
+            nats_system_url=_system_url(settings) if settings.nats_url else broker.system_url,
             smtp_url=settings.smtp_url or f"smtp://{SANDBOX_HOST}:{free_port()}",
             grpc_address=grpc_address,
+            tls_dir=str(settings.tls_dir or ""),
         )
         shutil.rmtree(settings.metrics_dir, ignore_errors=True)
         settings.metrics_dir.mkdir(parents=True)
@@ -92,31 +108,34 @@ async def _broker_is_sound(settings: Settings, where: Running) -> bool:
 
     Raises `BrokerUnsafe`, `StreamMisconfigured`, `LogDamaged`.
     """
-    await check(where.nats_url, where.nats_system_url, settings.unsafe)
-    client = await connect(where.nats_url, "up")
+    await check(where.nats_url, where.nats_system_url, settings.unsafe, system=identity_of(settings, SYSTEM))
+    client = await connect(where.nats_url, "up", identity=where.operator)
     try:
-        await compose.open_logs(client, settings)
+        if where.operator is None:
+            await compose.open_logs(client, settings)
+        else:
+            await make_streams(client, settings)  # Nobody else may.
     finally:
         await close(client)
     return True
 
 
 @asynccontextmanager
-async def broker_alone(settings: Settings) -> AsyncIterator[str]:
-    """The URL of this data folder's broker; started alone, and ended afterwards, where nothing runs."""
+async def broker_alone(settings: Settings) -> AsyncIterator[Reached]:
+    """This data folder's broker; started alone, and ended afterwards, where nothing runs."""
     if settings.nats_url:
-        yield settings.nats_url
+        yield Reached(settings.nats_url, identity_of(settings, OPERATOR))
         return
     try:
         with _own_folder(settings.data_dir):
             password = secret(settings.data_dir, "nats-password")
             with EmbeddedBroker(BrokerSettings(settings.data_dir / "broker", free_port(), password)) as broker:
-                yield broker.url
+                yield Reached(broker.url)
     except AlreadyRunning:
         found = running(settings)
         if found is None:
             raise
-        yield found.nats_url
+        yield Reached(found.nats_url, found.operator)
 
 
 @asynccontextmanager
@@ -163,6 +182,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_PARTITIONS": ",".join(f"{name}={number}" for name, number in settings.partitions.items()),
         "TALLY_RATE_LIMITS": ",".join(f"{role}={rate}" for role, rate in settings.rates.items()),
         "TALLY_ROUTE_LIMITS": ",".join(f"{route}={number}" for route, number in settings.at_once.items()),
+        "TALLY_TLS_DIR": where.tls_dir,
         "PROMETHEUS_MULTIPROC_DIR": str(settings.metrics_dir),
     }
     if settings.webhook_secret:
@@ -172,13 +192,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
     children: list[Child] = []
     if not settings.nats_url:
         children.append(Child("broker", configure(broker), rank=0))
-    work = [*tally, "work", "--part"]
-    commands = ["commands", *(f"commands-{n}" for n in range(2, settings.workers + 1))]
-    children += [Child(name, [*work, "commands"], environment, rank=1) for name in commands]
-    kept = [service.name for service in compose.STATE_STORED]
-    children += [Child(name, [*work, "states", "--service", name], environment, rank=1) for name in kept]
-    parts = ["projections", "processes", "queue", *(["grpc"] if where.grpc_address else [])]
-    children += [Child(part, [*work, part], environment, rank=2) for part in parts]
+    children += _workers([*tally, "work"], settings, environment)
     loopback = {**environment, "TALLY_HTTP_HOST": SANDBOX_HOST}
     sandbox = (
         (["provider"], settings.provider_url, where.provider_url),
@@ -194,11 +208,44 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
     return children
 
 
+def _workers(work: Sequence[str], settings: Settings, environment: Mapping[str, str]) -> list[Child]:
+    """A process a part; where it is secured, a process a service, for each has a user of its own."""
+    kept = [service.name for service in compose.STATE_STORED]
+    more = range(2, settings.workers + 1)
+    if settings.tls_dir is None:
+        commands = ["commands", *(f"commands-{n}" for n in more)]
+        children = [Child(name, [*work, "--part", "commands"], environment, rank=1) for name in commands]
+        children += [Child(name, [*work, "--part", "states", "--service", name], environment, rank=1) for name in kept]
+    else:
+        children = [Child(name, [*work, "--service", name], environment, rank=1) for name in compose.SERVICES]
+        for name in (domain.name for domain in compose.DOMAINS):
+            deciding = [*work, "--part", "commands", "--service", name]
+            children += [Child(f"{name}-{n}", deciding, environment, rank=1) for n in more]
+    parts = ["projections", "queue", *(["processes"] if settings.tls_dir is None else [])]
+    if settings.grpc_port:
+        parts.append("grpc")
+    return children + [Child(part, [*work, "--part", part], environment, rank=2) for part in parts]
+
+
+def _system_url(settings: Settings) -> str:
+    """Of a broker of somebody's own; where certificates say who one is, the URL is the same for all."""
+    return settings.nats_system_url or (settings.nats_url if settings.tls_dir is not None else "")
+
+
+def _guarded(settings: Settings, folder: Path) -> Guard:
+    """The certificates of this system, made or renewed where that is due. Raises `CertificateUnusable`."""
+    from gateway.runtime.users import made, users  # Only a secured system needs what makes certificates.
+
+    made(folder, [reachable(settings.http_host).strip("[]")])
+    return Guard(identity(folder, BROKER), tuple(users()))
+
+
 class _Readiness:
     """Asks the gateway whether every part is ready, looks whether gRPC is served, and remembers why not."""
 
     def __init__(self, where: Running) -> None:
         self._address = urlsplit(where.http_url).netloc
+        self._trust = where.trust
         self._grpc = where.grpc_address
         self.reason = "the gateway does not answer yet"
 
@@ -213,8 +260,13 @@ class _Readiness:
         self.reason = str(msgspec.json.decode(body, type=dict[str, object]).get("detail", status))
         return False
 
+    def _connection(self) -> HTTPConnection:
+        if isinstance(self._trust, ssl.SSLContext):
+            return HTTPSConnection(self._address, timeout=ANSWER_TIMEOUT_S, context=self._trust)
+        return HTTPConnection(self._address, timeout=ANSWER_TIMEOUT_S)
+
     def _ask(self) -> tuple[int, bytes]:
-        with closing(HTTPConnection(self._address, timeout=ANSWER_TIMEOUT_S)) as connection:
+        with closing(self._connection()) as connection:
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
             return answer.status, answer.read()

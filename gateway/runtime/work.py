@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Literal, get_args
@@ -18,7 +18,7 @@ from bus.presence import Announcing, this_process
 from bus.servers.connection import close, connect
 from gateway import compose
 from gateway.runtime.broker import check_broker
-from gateway.runtime.running import WorkerFailed, nats_url
+from gateway.runtime.running import WorkerFailed, identity_of, nats_url, tls_dir
 from gateway.settings import Settings, SettingsError, claim
 
 Part = Literal["commands", "projections", "processes", "states", "queue", "grpc"]
@@ -50,6 +50,7 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tu
     compose.mesh(settings)  # Said before anything begins.
     if "grpc" in parts and not compose.serves_grpc(settings):
         raise SettingsError("the part grpc serves at a port: set TALLY_GRPC_PORT")
+    own = None if tls_dir(settings) is None else identity_of(settings, _party(parts, services))
     await check_broker(settings)
     claim(settings.data_dir)  # Before anything is put there: who comes later would take it for somebody else's.
     loop = asyncio.get_running_loop()
@@ -59,13 +60,14 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tu
     async with AsyncExitStack() as stack:
         running: list[asyncio.Task[None]] = []
         wanted = services or compose.SERVICES
+        allowed = compose.SERVICES if own is None or not services else compose.reads(services[0])
 
         async def start() -> None:
             announcing: Announcing | None = None
             for part in parts:
-                client = await connect(nats_url(settings), part, closed=told_to_stop.set)
+                client = await connect(nats_url(settings), part, identity=own, closed=told_to_stop.set)
                 stack.push_async_callback(close, client)
-                logs = await compose.open_logs(client, settings)
+                logs = await compose.open_logs(client, settings, allowed, make=own is None)
                 if announcing is None:
                     announcing = Announcing(client, this_process(parts, version("tallystream"), services))
                     running.append(asyncio.create_task(announcing.run()))
@@ -81,15 +83,15 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tu
                     case "processes":
                         from gateway.runtime.reactions import run_reactions
 
-                        running.append(asyncio.create_task(run_reactions(client, logs, settings, wanted)))
+                        running.append(asyncio.create_task(run_reactions(client, logs, settings, wanted, own)))
                     case "queue":
                         from gateway.runtime.queued import run_queue
 
-                        running.append(asyncio.create_task(run_queue(client, logs, settings)))
+                        running.append(asyncio.create_task(run_queue(client, logs, settings, make=own is None)))
                     case "grpc":
                         from gateway.grpc.server import run_grpc  # An extra.
 
-                        running.append(asyncio.create_task(run_grpc(client, logs, settings)))
+                        running.append(asyncio.create_task(run_grpc(client, logs, settings, own)))
                     case "states":
                         from gateway.runtime.state_stored import run_state_stored
 
@@ -112,6 +114,17 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tu
         for result in await asyncio.gather(*running, return_exceptions=True):
             if isinstance(result, Exception):
                 raise WorkerFailed(_reason(result)) from result
+
+
+def _party(parts: Sequence[str], services: Sequence[str]) -> str:
+    """As whom a worker of a secured system speaks: there is no user who may do what several do."""
+    if len(services) == 1:
+        return services[0]
+    if not services and tuple(parts) in (("projections",), ("queue",), ("grpc",)):
+        return parts[0]
+    raise SettingsError(
+        "with TLS each worker is one service, or the part projections, queue or grpc: name one with --service or --part"
+    )
 
 
 def _reason(error: Exception) -> str:

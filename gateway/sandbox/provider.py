@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from msgspec import Meta, Struct
 from bus.servers.lifetime import die_with_parent
 from gateway.effects.provider import Operation
 from gateway.http.traced import Traced
-from gateway.runtime.running import running
+from gateway.runtime.running import identity_of, running
 from gateway.runtime.telemetry import collect_spans
 from gateway.sandbox.ledger import Kind, Ledger, Totals
 from gateway.settings import from_environment, webhook_secret
@@ -103,13 +104,13 @@ class Provider:
             return Response(Operation("", "unknown", 0), status_code=504)
         return Response(made, status_code=201)
 
-    async def run(self, secret: str, target: Callable[[], str]) -> None:
+    async def run(self, secret: str, target: Callable[[], str], trust: ssl.SSLContext | bool = True) -> None:
         """Decide what was deferred when it is due, and tell of it until that is heard. Until cancelled."""
         if self.ledger.next_due() is None and not self.ledger.untold(1):
             await self.deferred.wait()
         from gateway.sandbox.telling import keep_telling  # Only who has something to tell needs an HTTP client.
 
-        await keep_telling(self, secret, target)
+        await keep_telling(self, secret, target, trust)
 
     def _first_try(self, key: str) -> bool:
         if key in self._tried:
@@ -179,16 +180,20 @@ def served() -> Litestar:
         found = running(settings)
         return f"{found.http_url if found is not None else ''}/v1/webhooks/payments"
 
-    return create_provider(settings.data_dir / "provider.db", webhook_secret(settings), target)
+    own = identity_of(settings, "provider")
+    trust = True if own is None else own.inside
+    return create_provider(settings.data_dir / "provider.db", webhook_secret(settings), target, trust)
 
 
-def create_provider(path: Path, secret: str, target: Callable[[], str]) -> Litestar:
+def create_provider(
+    path: Path, secret: str, target: Callable[[], str], trust: ssl.SSLContext | bool = True
+) -> Litestar:
     """The provider's application, its ledger in this file. `target` is asked for the URL of the webhooks each time."""
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         app.state.provider = provider = Provider(path)
-        telling = asyncio.create_task(provider.run(secret, target))
+        telling = asyncio.create_task(provider.run(secret, target, trust))
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable
 
@@ -21,9 +22,11 @@ TELL_AGAIN_S = 1.0
 log = logging.getLogger(__name__)
 
 
-async def keep_telling(provider: Provider, secret: str, target: Callable[[], str]) -> None:
+async def keep_telling(
+    provider: Provider, secret: str, target: Callable[[], str], trust: ssl.SSLContext | bool
+) -> None:
     """Until cancelled. `target` is asked for the URL each time."""
-    async with httpx.AsyncClient(timeout=TELL_TIMEOUT_S) as http:
+    async with httpx.AsyncClient(timeout=TELL_TIMEOUT_S, verify=trust) as http:
         while True:
             provider.deferred.clear()
             provider.ledger.decide(time.time(), provider.mode.webhook_copies)

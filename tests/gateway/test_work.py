@@ -1,10 +1,12 @@
-"""Workers: how they end."""
+"""Workers: what they import, and how they end."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +59,11 @@ async def test_a_worker_that_waits_for_the_states_to_be_stored_ends_at_once(
     async with asyncio.timeout(ENDS_WITHIN_S):
         await working
     await close(client)
+
+
+def test_a_plain_worker_imports_nothing_that_only_a_secured_one_needs() -> None:
+    """It would be back the later after a kill."""
+    code = "import sys, gateway.cli.main, gateway.cli.work; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+    unwanted = ("cryptography", "bus.rights", "gateway.runtime.users", "bus.servers.certificates")
+    assert not set(unwanted) & set(ran.stdout.split())

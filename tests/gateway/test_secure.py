@@ -1,0 +1,141 @@
+"""A secured system: everything over TLS, each service a process with a user of its own; and who is not let in."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from bus.servers.tls import Identity, ca_of
+from gateway import compose
+from gateway.runtime.users import made
+from tests.system import PATIENCE_S, Shop, System, descendants, running_system, tally, unique
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("secure")
+    with running_system(folder / "data", TALLY_TLS_DIR=str(folder / "tls")) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def own(system: System) -> Identity:
+    assert system.running.operator is not None
+    return system.running.operator
+
+
+@pytest.fixture(scope="module")
+def shop(system: System, own: Identity) -> Iterator[Shop]:
+    shop = Shop(system)
+    shop.http.close()
+    shop.http = httpx.Client(**{**system.options("admin", "tests"), "verify": own.nobody})
+    yield shop
+    shop.close()
+
+
+def test_an_order_is_placed_over_https_and_ships(system: System, shop: Shop) -> None:
+    assert system.running.http_url.startswith("https://")
+    assert system.running.provider_url.startswith("https://")
+    assert system.running.nats_url.startswith("tls://")
+    sku = shop.product(units=5)
+    order = shop.settled(shop.place(sku, 2)["order_id"])
+    assert (order["status"], shop.stock(sku)) == ("shipped", (3, 0, 3))
+    assert system.ledger()["captured_cents"] == order["total_cents"]
+
+
+def test_a_webhook_comes_over_https(shop: Shop) -> None:
+    order = shop.place(shop.product(units=1), payment_token="tok_async")
+    assert shop.settled(order["order_id"])["status"] == "shipped"
+
+
+def test_what_is_queued_is_done(shop: Shop) -> None:
+    sku = unique("sku")
+    body = {"name": "Queued", "category": "things", "price_cents": 1_000, "currency": "EUR"}
+    answer = shop.http.put(f"/v1/products/{sku}", json=body, headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    assert shop.product()
+    shop.caught_up()
+
+
+def test_each_service_is_a_process_of_its_own(system: System) -> None:
+    assert system.process is not None
+    running = descendants(system.process.pid).values()
+    for name in compose.SERVICES:
+        assert any(command.endswith(f"work --service {name}") for command in running), name
+    assert not any("--part processes" in command or "--part commands" in command for command in running)
+
+
+@pytest.mark.parametrize("server", ["http_url", "provider_url", "carrier_url"])
+def test_plain_http_is_refused(system: System, server: str) -> None:
+    url = getattr(system.running, server).replace("https://", "http://")
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{url}/livez", timeout=PATIENCE_S)
+
+
+@pytest.mark.parametrize("server", ["http_url", "provider_url", "carrier_url"])
+def test_who_does_not_know_the_authority_does_not_trust_it(system: System, server: str) -> None:
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(f"{getattr(system.running, server)}/livez", timeout=PATIENCE_S)
+
+
+def test_customers_need_no_certificate(system: System, own: Identity) -> None:
+    assert httpx.get(f"{system.running.http_url}/livez", verify=own.nobody, timeout=PATIENCE_S).status_code == 200
+
+
+@pytest.mark.parametrize("server", ["provider_url", "carrier_url"])
+def test_between_services_who_shows_no_certificate_is_refused(system: System, own: Identity, server: str) -> None:
+    url = f"{getattr(system.running, server)}/livez"
+    with pytest.raises(httpx.TransportError, match=r"(?i)certificate required"):
+        httpx.get(url, verify=own.nobody, timeout=PATIENCE_S)
+    assert httpx.get(url, verify=own.inside, timeout=PATIENCE_S).status_code == 200
+
+
+def test_between_services_a_certificate_of_others_is_refused(system: System, own: Identity, tmp_path: Path) -> None:
+    made(tmp_path)
+    others = ssl.create_default_context(cafile=str(own.ca))
+    others.load_cert_chain(tmp_path / "operator.pem", tmp_path / "operator.key")
+    with pytest.raises(httpx.TransportError, match=r"(?i)unknown ca|certificate"):
+        httpx.get(f"{system.running.provider_url}/livez", verify=others, timeout=PATIENCE_S)
+
+
+def test_the_command_line_finds_its_certificate_by_itself(system: System) -> None:
+    found = tally(system.folder, "projections", "--json")
+    assert found.returncode == 0, found.stderr
+    assert len(msgspec.json.decode(found.stdout)) == len(compose.PROJECTIONS)
+    assert not found.stderr
+
+
+def test_a_worker_of_several_services_is_told_to_be_one(system: System) -> None:
+    refused = tally(system.folder, "work", "--service", "orders", "--service", "payments")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("tally: with TLS each worker is one service")
+
+
+def test_a_certificate_that_cannot_be_used_is_told(system: System, tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "orders.key").chmod(0o644)
+    url = {"TALLY_NATS_URL": system.running.nats_url, "TALLY_TLS_DIR": str(tmp_path)}
+    refused = tally(tmp_path / "data", "work", "--service", "orders", **url)
+    assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
+    assert "may be read by others: `chmod 600` it" in refused.stderr
+    refused = tally(tmp_path / "data", "work", "--service", "payments", **url)
+    assert refused.returncode == 3
+    assert "is not our broker" in refused.stderr
+
+
+def test_certificates_are_made_and_kept(tmp_path: Path) -> None:
+    for expected in ("made", "kept"):
+        done = tally(tmp_path / "data", "certs", "--folder", str(tmp_path / "tls"), "--json")
+        assert done.returncode == 0, done.stderr
+        assert {each["how"] for each in msgspec.json.decode(done.stdout)} == {expected}
+    ca_of(tmp_path / "tls").unlink()
+    refused = tally(tmp_path / "data", "certs", "--folder", str(tmp_path / "tls"))
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "has ca.key, but not ca.pem" in refused.stderr
+    refused = tally(tmp_path / "data", "certs", "--host", "not a host")
+    assert refused.returncode == 2
