@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from bus.servers.lifetime import die_with_parent
-from bus.servers.tls import Identity, host_of
+from bus.servers.tls import BROKER, Identity, host_of
 from bus.servers.users import User
 
 READY_TIMEOUT_S = 20.0
@@ -136,7 +136,7 @@ accounts {{ $SYS {{ users: [{{ user: "system", password: "{settings.password}" }
   ca_file: {_quoted(own.ca)}
   min_version: "1.3"
   verify_and_map: true
-  handshake_first: auto
+  handshake_first: true
 }}
 authorization {{ users: [
 {within}
@@ -173,10 +173,13 @@ def _cluster(settings: BrokerSettings) -> str:
 """
 
 
-def listening(port: int) -> bool:
+def listening(port: int, guard: Guard | None = None) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=0.5) as connection:
-            return connection.recv(4) == b"INFO"
+            if guard is None:
+                return connection.recv(4) == b"INFO"
+            with guard.identity.inside.wrap_socket(connection, server_hostname=host_of(BROKER)) as secured:
+                return secured.recv(4) == b"INFO"
     except OSError:
         return False
 
@@ -211,7 +214,7 @@ class EmbeddedBroker:
                 preexec_fn=partial(die_with_parent, os.getpid()),
             )
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not listening(self.settings.port):
+        while not listening(self.settings.port, self.settings.guard):
             if self._process.poll() is not None:
                 tail = log_path.read_text(errors="replace").splitlines()[-1:]
                 raise BrokerFailed(f"nats-server ended at once: {' '.join(tail)}")

@@ -117,6 +117,8 @@ def _certificate(folder: Path, authority: _Authority, party: Party, hosts: Colle
         if _good(found, authority, wanted, now):
             return Made(party.name, "kept", found.not_valid_after_utc)
         how = "renewed"
+        if party.serves:  # Under whatever hosts it was known; who is not told of one has not given it up.
+            wanted = list(dict.fromkeys([*wanted, *_names_in(found)]))
     key = ec.generate_private_key(ec.SECP256R1())
     ends = min(now + timedelta(days=DAYS), authority.certificate.not_valid_after_utc)
     name = x509.Name(
@@ -144,8 +146,11 @@ def _good(found: x509.Certificate, authority: _Authority, wanted: Sequence[x509.
     """Whether a certificate is of this authority, lasts, and has the names that are wanted."""
     if found.issuer != authority.certificate.subject:
         return False
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return found.not_valid_after_utc >= now + timedelta(days=RENEW_DAYS) and set(wanted) <= set(names)
+    return found.not_valid_after_utc >= now + timedelta(days=RENEW_DAYS) and set(wanted) <= set(_names_in(found))
+
+
+def _names_in(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
 
 
 def _names(party: Party, hosts: Collection[str]) -> list[x509.GeneralName]:

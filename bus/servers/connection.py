@@ -144,6 +144,8 @@ def _unreachable(url: str, error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         detail = f"the server at {without_secrets(url)} is not our broker: {error.verify_message}"
         return f"{detail}; its certificate is not of the authority in TALLY_TLS_DIR"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS with the server at {without_secrets(url)}: {error.reason}"
     return f"no NATS server at {without_secrets(url)} ({str(error) or type(error).__name__})"
 
 

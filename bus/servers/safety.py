@@ -31,7 +31,7 @@ from bus.servers.connection import (
     servers_of,
     without_secrets,
 )
-from bus.servers.tls import Identity
+from bus.servers.tls import BROKER, Identity, host_of
 
 ANSWERS_WITHIN_S = 0.5
 ALL_WITHIN_S = 2.0
@@ -203,30 +203,51 @@ async def _infos(url: str, known: Identity | None) -> dict[str, _Info]:
 
 async def _info(server: str, known: Identity | None) -> _Info:
     parts = urlsplit(server)
+    host, port = parts.hostname or "", parts.port or 4222
     async with asyncio.timeout(INFO_WITHIN_S):
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
+        if known is not None:
+            return await _ours(host, port, known)
+        reader, writer = await asyncio.open_connection(host, port)
         try:
-            verb, _, told = (await reader.readline()).partition(b" ")
-            if verb != b"INFO":
-                raise ValueError("it does not speak NATS")
-            info = _decode_info(told)
+            info = await _read(reader)
             if _loopback(info.host):
                 return info
             # It says that it wants users although strangers get into its default account: see for ourselves.
-            strangers = await _admits_anybody(reader, writer, info, server, known)
-            return msgspec.structs.replace(info, auth_required=not strangers)
+            return msgspec.structs.replace(info, auth_required=not await _admits_anybody(reader, writer, info, server))
         finally:
             writer.close()
 
 
-async def _admits_anybody(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, info: _Info, server: str, known: Identity | None
-) -> bool:
-    """Whether it lets in who shows nothing; one of our own authority is asked over TLS that we trust."""
+async def _read(reader: asyncio.StreamReader) -> _Info:
+    verb, _, told = (await reader.readline()).partition(b" ")
+    if verb != b"INFO":
+        raise ValueError("it does not speak NATS")
+    return _decode_info(told)
+
+
+async def _ours(host: str, port: int, known: Identity) -> _Info:
+    """What one of our authority says, after the handshake; it says nothing to who shows no certificate."""
+    reader, writer = await asyncio.open_connection(host, port, ssl=known.inside, server_hostname=host_of(BROKER))
+    try:
+        info = await _read(reader)
+    finally:
+        writer.close()
+    try:
+        reader, writer = await asyncio.open_connection(host, port, ssl=known.nobody, server_hostname=host_of(BROKER))
+    except OSError:
+        return info
+    try:
+        return msgspec.structs.replace(info, auth_required=not await reader.read(1))
+    except OSError:
+        return info
+    finally:
+        writer.close()
+
+
+async def _admits_anybody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, info: _Info, server: str) -> bool:
     try:
         if info.tls_required:
-            trusting = ssl.create_default_context() if known is None else known.nobody
-            await writer.start_tls(trusting, server_hostname=urlsplit(server).hostname)
+            await writer.start_tls(ssl.create_default_context(), server_hostname=urlsplit(server).hostname)
         writer.write(b'CONNECT {"verbose":false}\r\nPING\r\n')
         return (await reader.readline()).startswith(b"PONG")
     except OSError:  # A TLS error, too: it does not get as far as being asked who it is.

@@ -16,16 +16,14 @@ from gateway.cli.tables import show
 from gateway.runtime.running import identity_of, nats_url
 from gateway.runtime.streams import make_streams
 from gateway.runtime.users import made
-from gateway.settings import Settings, from_environment
+from gateway.settings import Settings, claim, from_environment
 
 HOST_PATTERN = r"[A-Za-z0-9:.*-]{1,253}"
 HOSTS_MAX = 20
 
 
 @click.command()
-@click.option(
-    "--folder", type=click.Path(file_okay=False, path_type=Path), help="Default: TALLY_TLS_DIR, else var/tls."
-)
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Default: TALLY_TLS_DIR.")
 @click.option("--host", "hosts", multiple=True, help="A name or an address on which servers are reached, too.")
 @click.option("--new-ca", is_flag=True, help="Another authority: nobody trusts the one before any more.")
 @click.option("--json", "as_json", is_flag=True)
@@ -36,7 +34,10 @@ def certs(folder: Path | None, hosts: tuple[str, ...], new_ca: bool, as_json: bo
     """
     if len(hosts) > HOSTS_MAX or not all(re.fullmatch(HOST_PATTERN, host) for host in hosts):
         raise click.UsageError(f"--host is a name or an address, at most {HOSTS_MAX} times")
-    where = (folder or from_environment().own_tls_dir).resolve()
+    settings = from_environment()
+    where = (folder or settings.own_tls_dir).resolve()
+    if where.is_relative_to(settings.data_dir):
+        claim(settings.data_dir)  # Or it would be taken for somebody else's later.
     found = made(where, hosts, new_ca=new_ca)
     if as_json:
         click.echo(msgspec.json.encode([each._asdict() for each in found]))

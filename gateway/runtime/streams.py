@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from bus.logs.jetstream import JetStreamLog
-from bus.owners.leases import Leases
+from bus.owners.leases import Leases, LeasesUnreachable
 from bus.queues.command_queue import ensure_queue
 from bus.queues.work_queue import WorkQueue
-from bus.reactors.timers import Timers
-from bus.servers.connection import Client
+from bus.reactors.timers import Timers, TimersUnreachable
+from bus.servers.connection import BrokerUnreachable, Client
 from gateway import compose
 from gateway.settings import Settings
 
 
 async def make_streams(client: Client, settings: Settings) -> dict[str, JetStreamLog]:
-    """Where there are none. The logs. Raises `StreamMisconfigured`, `LogDamaged`, `BrokerUnreachable`,
-    `TimersUnreachable`, `LeasesUnreachable`."""
+    """Where there are none. The logs. Raises `StreamMisconfigured`, `LogDamaged`, `BrokerUnreachable`."""
     logs = await compose.open_logs(client, settings)
     await ensure_queue(client, settings.replicas)
-    await Leases(client, settings.replicas).look("nobody")
-    for name in compose.timings():
-        await Timers(client, name, settings.replicas).open()
+    try:
+        await Leases(client, settings.replicas).look("nobody")
+        for name in compose.timings():
+            await Timers(client, name, settings.replicas).open()
+    except (LeasesUnreachable, TimersUnreachable) as error:
+        raise BrokerUnreachable(str(error)) from error
     for jobs in compose.jobs():
         await WorkQueue(client, jobs.queue, settings.replicas).ensure()
     return logs

@@ -88,7 +88,7 @@ async def started(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
                 supervisor.start("broker")
 
                 async def listens() -> bool:
-                    return await asyncio.to_thread(listening, broker.port)
+                    return await asyncio.to_thread(listening, broker.port, guard)
 
                 if not await _or_failed(supervisor, until(listens, BROKER_READY_S)):
                     raise CannotStart(f"the broker was not ready after {BROKER_READY_S:.0f} s: see its log")

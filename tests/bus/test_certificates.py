@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from bus.servers.certificates import CA_DAYS, DAYS, make
 from bus.servers.tls import RENEW_DAYS, CertificateUnusable, Party, host_of, identity
@@ -19,6 +20,12 @@ def how(folder: Path, **options: object) -> dict[str, str]:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def names_in(certificate: Path) -> set[str]:
+    found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {f"{'DNS' if isinstance(name, x509.DNSName) else 'IP Address'}:{name.value}" for name in names}
 
 
 @pytest.fixture
@@ -60,6 +67,15 @@ def test_another_host_is_for_servers_only(folder: Path) -> None:
         "orders": "kept",
         "payments": "kept",
     }
+    names = names_in(folder / "broker.pem")
+    assert {"DNS:shop.example", "IP Address:192.0.2.1", "DNS:localhost", "IP Address:127.0.0.1"} <= names
+    assert names_in(folder / "orders.pem") == {f"DNS:{host_of('orders')}"}
+
+
+def test_a_renewed_server_keeps_its_hosts(folder: Path) -> None:
+    how(folder, hosts=["shop.example"])
+    assert how(folder, now=datetime.now(UTC) + timedelta(days=DAYS - RENEW_DAYS + 1))["broker"] == "renewed"
+    assert "DNS:shop.example" in names_in(folder / "broker.pem")
 
 
 def test_an_authority_is_replaced_only_when_that_is_asked_for(folder: Path) -> None:
