@@ -5,6 +5,7 @@ Who has which is the composition root's to say.
 
 from __future__ import annotations
 
+from bus.allowances import BUCKET as ALLOWANCES
 from bus.announcements import EVERYWHERE, QUESTION
 from bus.control import control_subject
 from bus.micro import PREFIX as MICRO
@@ -102,6 +103,12 @@ def has_timers(process: str) -> Rights:
             f"{API}.CONSUMER.CREATE.{TIMERS}.{TIMERS}-{process}.>",
         )
     )
+
+
+def shares_allowances() -> Rights:
+    stream = f"KV_{ALLOWANCES}"
+    looks = (f"{API}.STREAM.INFO.{stream}", f"{API}.STREAM.MSG.GET.{stream}", f"{API}.DIRECT.GET.{stream}.>")
+    return Rights((*looks, f"$KV.{ALLOWANCES}.>"))
 
 
 def queues_commands() -> Rights:

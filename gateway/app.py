@@ -13,6 +13,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.middleware import DefineMiddleware
 
+from bus.allowances import Allowances
 from bus.announcements import Standings
 from bus.calls.discovery import Discovery
 from bus.presence import Announcing, Present, this_process
@@ -25,9 +26,10 @@ from gateway.contracts.openapi import kinds_of
 from gateway.http.bodies import BODY_BYTES_MAX
 from gateway.http.direct import Direct
 from gateway.http.gate import Gate
-from gateway.http.limits import Limits, buckets_of, unknown_routes
+from gateway.http.limits import Buckets, Limits, buckets_of, unknown_routes
 from gateway.http.problems import handle
 from gateway.http.security import Authentication
+from gateway.http.shared_limits import SharedBucket
 from gateway.http.tokens import Tokens
 from gateway.http.traced import Traced
 from gateway.runtime.collector import calm_the_collector
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings | None = None) -> Litestar:
     """The application; what it needs is opened when it starts."""
     settings = settings or from_environment()
+    buckets = _buckets(settings)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -66,6 +69,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
         if settings.http_port:
             scheme = "http" if own is None else "https"
             announcing.offer("gateway", f"{scheme}://{announced(settings.http_host)}:{settings.http_port}")
+        allowances = Allowances(client, settings.replicas)
+        for bucket, _ in buckets.values():
+            if isinstance(bucket, SharedBucket):
+                bucket.allowances = allowances
         app.state.client = client
         app.state.present = present
         app.state.tokens = tokens = Tokens(jwt_secret(settings))
@@ -108,7 +115,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[*compose.routes(), docs.page, docs.asyncapi, docs.messages_page, docs.files()],
         lifespan=[lifespan],
         state=State(),
-        middleware=[DefineMiddleware(Authentication), *_limits(settings), DefineMiddleware(Direct)],
+        middleware=[DefineMiddleware(Authentication), *_limits(settings, buckets), DefineMiddleware(Direct)],
         exception_handlers={Exception: handle},
         request_max_body_size=BODY_BYTES_MAX,
         openapi_config=docs.openapi,
@@ -121,11 +128,15 @@ def create_app(settings: Settings | None = None) -> Litestar:
     return app
 
 
-def _limits(settings: Settings) -> list[DefineMiddleware]:
+def _buckets(settings: Settings) -> Buckets:
+    return buckets_of(settings.rates, SharedBucket) if settings.rates_shared else buckets_of(settings.rates)
+
+
+def _limits(settings: Settings, buckets: Buckets) -> list[DefineMiddleware]:
     """Nothing where nothing is limited: then it costs nothing."""
     if not settings.rates and not settings.at_once:
         return []
-    return [DefineMiddleware(Limits, buckets=buckets_of(settings.rates), at_once=settings.at_once)]
+    return [DefineMiddleware(Limits, buckets=buckets, at_once=settings.at_once)]
 
 
 def served() -> Litestar:

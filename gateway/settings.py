@@ -76,6 +76,8 @@ class Settings(Struct, frozen=True):
     """Where the stock is served over gRPC; 0: nowhere."""
     tls_dir: Path | None = None
     """The certificates; without them everything is plain, on loopback. See `bus/servers/tls.py`."""
+    rates_shared: bool = False
+    """Whether all gateways count a client's requests together, else each process for itself."""
 
     @property
     def read_models(self) -> Path:
@@ -147,6 +149,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         webhook_secret=text("TALLY_WEBHOOK_SECRET", ""),
         alerts_to=_alerts_to(text("TALLY_ALERTS_TO", "")),
         rates=_rates(text("TALLY_RATE_LIMITS", "")),
+        rates_shared=number("TALLY_RATE_LIMITS_SHARED", 0, 0, 1) == 1,
         at_once=_at_once(text("TALLY_ROUTE_LIMITS", "")),
         grpc_port=number("TALLY_GRPC_PORT", 0, 0, 65_535),
         tls_dir=Path(tls).resolve() if (tls := text("TALLY_TLS_DIR", "")) else None,

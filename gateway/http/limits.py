@@ -1,7 +1,7 @@
 """How much may be asked: by one client in a while (a token bucket), and of one route at once. Both are off unless set.
 
 Counted in this process. Where several gateways run, each counts for itself, so a client that reaches all of them may
-ask that many times as much.
+ask that many times as much, unless they share their buckets (`shared_limits.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -63,13 +63,26 @@ class Bucket:
             del self._full_at[next(iter(self._full_at))]
 
 
+class Shared(Protocol):
+    """Buckets that are not this process's alone."""
+
+    def take(self, client: str) -> Taken | None:
+        """None where others have to be asked."""
+
+    async def ask(self, client: str) -> Taken: ...
+
+
+Buckets = Mapping[str, tuple[Bucket | Shared, bytes]]
+"""Of each role with a rate its buckets, and how its policy is written."""
+
+
 class Limits:
     """Around every route, behind the check of the token: `rates` by role, `at_once` by route, such as `GET /v1/orders`.
 
     Headers as in the IETF's draft-ietf-httpapi-ratelimit-headers.
     """
 
-    def __init__(self, app: ASGIApp, buckets: Mapping[str, tuple[Bucket, bytes]], at_once: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, buckets: Buckets, at_once: Mapping[str, int]) -> None:
         self._app = app
         self._buckets = buckets
         self._at_once = at_once
@@ -85,7 +98,12 @@ class Limits:
             self._max, self._seen = _limit_of(scope, self._at_once), True
         user: Principal | None = scope.get("user")
         if user is not None and (found := self._buckets.get(user.role)) is not None:
-            self._take(scope, user, *found)
+            bucket, policy = found
+            taken = bucket.take(user.subject)
+            if taken is None:
+                assert not isinstance(bucket, Bucket)
+                taken = await bucket.ask(user.subject)
+            self._tell(scope, user, taken, policy)
         if self._max is None:
             await self._app(scope, receive, send)
             return
@@ -98,8 +116,7 @@ class Limits:
             self._running -= 1
 
     @staticmethod
-    def _take(scope: Scope, user: Principal, bucket: Bucket, policy: bytes) -> None:
-        taken = bucket.take(user.subject)
+    def _tell(scope: Scope, user: Principal, taken: Taken, policy: bytes) -> None:
         standing = b'"%s";r=%d;t=%d' % (user.role.encode(), taken.left, math.ceil(taken.full_s))
         scope["state"].setdefault(HEADERS, []).extend(((b"ratelimit-policy", policy), (b"ratelimit", standing)))
         if taken.wait_s:
@@ -108,10 +125,12 @@ class Limits:
             raise Problem(429, "rate_limited", detail, headers={"Retry-After": str(wait_s)})
 
 
-def buckets_of(rates: Mapping[str, Rate]) -> dict[str, tuple[Bucket, bytes]]:
-    """Of each role with a rate its buckets, and how its policy is written."""
+def buckets_of(
+    rates: Mapping[str, Rate], bucket: Callable[[str, Rate], Bucket | Shared] = lambda role, rate: Bucket(rate)
+) -> Buckets:
     return {
-        role: (Bucket(rate), f'"{role}";q={rate.requests};w={rate.window_s}'.encode()) for role, rate in rates.items()
+        role: (bucket(role, rate), f'"{role}";q={rate.requests};w={rate.window_s}'.encode())
+        for role, rate in rates.items()
     }
 
 

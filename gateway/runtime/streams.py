@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bus.allowances import Allowances, AllowancesUnreachable
 from bus.logs.jetstream import JetStreamLog
 from bus.owners.leases import Leases, LeasesUnreachable
 from bus.queues.command_queue import ensure_queue
@@ -20,7 +21,9 @@ async def make_streams(client: Client, settings: Settings) -> dict[str, JetStrea
         await Leases(client, settings.replicas).look("nobody")
         for name in compose.timings():
             await Timers(client, name, settings.replicas).open()
-    except (LeasesUnreachable, TimersUnreachable) as error:
+        if settings.rates_shared:
+            await Allowances(client, settings.replicas).make()
+    except (AllowancesUnreachable, LeasesUnreachable, TimersUnreachable) as error:
         raise BrokerUnreachable(str(error)) from error
     for jobs in compose.jobs():
         await WorkQueue(client, jobs.queue, settings.replicas).ensure()

@@ -181,6 +181,7 @@ def _children(settings: Settings, broker: BrokerSettings, where: Running, port: 
         "TALLY_MESH_FILE": str(settings.mesh_file or ""),
         "TALLY_PARTITIONS": ",".join(f"{name}={number}" for name, number in settings.partitions.items()),
         "TALLY_RATE_LIMITS": ",".join(f"{role}={rate}" for role, rate in settings.rates.items()),
+        "TALLY_RATE_LIMITS_SHARED": str(int(settings.rates_shared)),
         "TALLY_ROUTE_LIMITS": ",".join(f"{route}={number}" for route, number in settings.at_once.items()),
         "TALLY_TLS_DIR": where.tls_dir,
         "PROMETHEUS_MULTIPROC_DIR": str(settings.metrics_dir),

@@ -64,7 +64,7 @@ def users() -> list[User]:
         + rights.keeps_read_models()
         + rights.answers_control(REBUILD, ROLL_BACK, PARKED, REDRIVE, DISCARD),
         QUEUE: know_all + rights.COMMANDS_ANY + rights.handles_queue() + rights.answers_control(*queue_verbs),
-        GATEWAY: read_all + edge + rights.queues_commands(),
+        GATEWAY: read_all + edge + rights.queues_commands() + rights.shares_allowances(),
         GRPC: know_all + edge,
     }
     return [

@@ -41,13 +41,16 @@ def test_what_is_no_address_is_said(tmp_path: Path) -> None:
 @pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
 def test_a_system_listens_on_ipv6_and_holds_its_limits(tmp_path: Path) -> None:
     limits = {"TALLY_RATE_LIMITS": "customer=3/3600", "TALLY_ROUTE_LIMITS": "GET /v1/orders=50,*=500"}
-    with running_system(tmp_path / "data", TALLY_HTTP_HOST="::1", **limits) as system:
+    shared = {"TALLY_GATEWAYS": "2", "TALLY_RATE_LIMITS_SHARED": "1"}
+    with running_system(tmp_path / "data", TALLY_HTTP_HOST="::1", **limits, **shared) as system:
         assert system.running.http_url.startswith("http://[::1]:")
         shop = Shop(system)
         assert shop.settled(shop.place(shop.product(units=1))["order_id"])["status"] == "shipped"
-        with httpx.Client(**system.options("customer", "anna")) as http:
-            answers = [http.get("/v1/orders") for _ in range(4)]
-        assert [answer.status_code for answer in answers[:3]] == [200] * 3
+        answers = []
+        for _ in range(12):  # A connection each, so that both gateways are asked.
+            with httpx.Client(**system.options("customer", "anna")) as http:
+                answers.append(http.get("/v1/orders"))
+        assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 9
         assert answers[0].headers["RateLimit-Policy"] == '"customer";q=3;w=3600'
         problem(answers[3], 429, "rate_limited")
         shop.close()

@@ -38,6 +38,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
             "TALLY_RATE_LIMITS": "customer=600/60, staff=6000/60",
             "TALLY_ROUTE_LIMITS": "GET /v1/orders/{order_id}=20, *=500",
             "TALLY_GRPC_PORT": "50051",
+            "TALLY_RATE_LIMITS_SHARED": "1",
         }
     ) == Settings(
         "0.0.0.0",
@@ -62,6 +63,7 @@ def test_what_is_set_is_taken(tmp_path: Path) -> None:
         {"customer": Rate(600, 60), "staff": Rate(6_000, 60)},
         {"GET /v1/orders/{order_id}": 20, "*": 500},
         50_051,
+        rates_shared=True,
     )
 
 
