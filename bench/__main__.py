@@ -26,6 +26,8 @@ from bench import (
     sustained,
     sync_modes,
 )
+from bench.matrix import drawing
+from bench.matrix import run as matrix
 from bench.plot import plots
 from bench.report import Report
 from bench.rounds import FULL, QUICK, Told
@@ -51,18 +53,26 @@ BENCHMARKS = {
     "calls": calls.run,
     "balancing": balancing.run,
 }
+MATRIX = "matrix"
+"""It has a drawing of its own."""
+WHAT = (*BENCHMARKS, MATRIX)
 
 
 @click.command(
-    help=f"Measure WHAT: {', '.join(BENCHMARKS)}. Exit code 1: a budget does not hold, or a part failed; 2: there are "
+    help=f"Measure WHAT: {', '.join(WHAT)}. Exit code 1: a budget does not hold, or a part failed; 2: there are "
     "no figures."
 )
-@click.argument("what", type=click.Choice(list(BENCHMARKS)), metavar="WHAT")
+@click.argument("what", type=click.Choice(WHAT), metavar="WHAT")
 @click.option("--quick", is_flag=True, help="Fewer, shorter rounds: under a minute for all, and noisier.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def main(what: str, quick: bool, as_json: bool) -> None:
+    pace = QUICK if quick else FULL
+
     async def run(told: Told) -> tuple[Report, Mapping[str, str]]:
-        report = await BENCHMARKS[what](quick=quick, pace=QUICK if quick else FULL, told=told)
+        if what == MATRIX:
+            measured, ran = await matrix.run(quick=quick, pace=pace, told=told)
+            return measured, {"trouble": drawing.drawn(ran, measured.environment)}
+        report = await BENCHMARKS[what](quick=quick, pace=pace, told=told)
         return report, plots(report)
 
     carry_out("bench", what, run, as_json=as_json)

@@ -78,8 +78,22 @@ def child(
 @contextmanager
 def tally_work(part: Part, server: Server) -> Iterator[Child]:
     """A worker of the product on this server, as `tally up` starts one."""
+    with tally(part, ["work", "--part", part], server) as running:
+        yield running
+
+
+@contextmanager
+def tally(name: str, arguments: Sequence[str], server: Server, **more: str) -> Iterator[Child]:
+    """A verb of the product on this server; `more`: of its environment."""
+    command = [sys.executable, "-m", "gateway.cli.main", *arguments]
+    with child(name, command, server.folder, environment_of(server, **more)) as running:
+        yield running
+
+
+def environment_of(server: Server, **more: str) -> dict[str, str]:
+    """Of a process of the product on this server."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
-    environment = {
+    return {
         **inherited,
         "TALLY_NATS_URL": server.url,
         "TALLY_NATS_SYSTEM_URL": server.system_url,
@@ -87,10 +101,8 @@ def tally_work(part: Part, server: Server) -> Iterator[Child]:
         "TALLY_DATA_DIR": str(data_folder(server)),
         "TALLY_LOG_LEVEL": "WARNING",
         "TALLY_UNSAFE": ",".join(EXCEPTIONS),  # How its server syncs is what a benchmark compares, and reports.
+        **more,
     }
-    command = [sys.executable, "-m", "gateway.cli.main", "work", "--part", part]
-    with child(part, command, server.folder, environment) as running:
-        yield running
 
 
 def data_folder(server: Server) -> Path:

@@ -85,4 +85,4 @@ def show(report: Report) -> None:
     if report.budgets:
         console.print(budgets)
     for sentence in report.verdict:
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, soft_wrap=sentence.startswith("|"))  # A row of a table is one line.
