@@ -5,6 +5,7 @@ The counterpart of the gateway's gate (`gateway/http/gate.py`): the same tokens,
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -91,6 +92,9 @@ class Calls:
             with _traced(name, metadata.get(tracing.HEADER, "")) as trace:
                 try:
                     answer = await self._admitted(role, handle, message, metadata, trace, _left_s(context))
+                except asyncio.CancelledError:  # The caller went away, or its deadline came: nobody hears an answer.
+                    _calls.labels(name, "CANCELLED").inc()
+                    raise
                 except Problem as problem:
                     await _fail(context, name, problem, trace)
                 except ReadModelMissing as error:

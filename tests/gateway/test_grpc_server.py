@@ -18,6 +18,7 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from prometheus_client import REGISTRY
 
 import gateway
 from bus.announcements import Standings
@@ -42,9 +43,10 @@ from gateway.runtime.work import parts_for
 from gateway.settings import Rate, Settings, SettingsError
 from projections.history import History
 from projections.reader import Reader
-from tests.bus.waiting import PATIENCE_S
+from tests.bus.waiting import until
 
 GATEWAY = Path(gateway.__file__).parent
+PATIENCE_S = 60.0
 PROTO = GATEWAY / "grpc" / "proto"
 
 
@@ -114,6 +116,11 @@ def code_of(failed: pytest.ExceptionInfo[grpc.aio.AioRpcError]) -> tuple[grpc.St
     return failed.value.code(), dict(failed.value.trailing_metadata()).get("code")
 
 
+def given_up() -> float:
+    labels = {"method": "ReserveItems", "status": "CANCELLED"}
+    return REGISTRY.get_sample_value("tally_grpc_calls_total", labels) or 0.0
+
+
 async def test_a_calls_deadline_is_its_commands(client: Client, unique: str, tmp_path: Path) -> None:
     async with served(client, unique, tmp_path) as here:
         began = time.time()
@@ -122,6 +129,7 @@ async def test_a_calls_deadline_is_its_commands(client: Client, unique: str, tmp
         assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         envelope = await here.inventory.asked.get()
         assert envelope.deadline - began < COMMAND_TIMEOUT_S - 1
+        await until(lambda: given_up() > 0, "the count of a call that was given up")
 
 
 async def test_one_more_than_may_be_under_way_is_told_to_come_again(
