@@ -64,8 +64,9 @@ def test_nothing_may_be_lost_or_doubled() -> None:
 
 
 def test_the_claim_is_judged_by_the_figures() -> None:
-    assert "does not hold here" in report(0.002, 0.001, ran()).verdict[-1]
-    assert "holds here" in report(0.006, 0.001, ran()).verdict[-1]
+    assert "does not hold here for one call" in report(0.002, 0.001, ran()).verdict[-1]
+    assert "holds here for one call" in report(0.006, 0.001, ran()).verdict[-1]
+    assert "at once it holds" in report(0.006, 0.001, ran()).verdict[-1]
 
 
 def test_the_table_has_a_row_a_style() -> None:
