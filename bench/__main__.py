@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 import click
 
@@ -26,11 +27,9 @@ from bench import (
     sustained,
     sync_modes,
 )
-from bench.matrix import drawing
-from bench.matrix import run as matrix
 from bench.plot import plots
 from bench.report import Report
-from bench.rounds import FULL, QUICK, Told
+from bench.rounds import FULL, QUICK, BenchmarkFailed, Told
 from bench.shown import carry_out
 
 BENCHMARKS = {
@@ -70,6 +69,11 @@ def main(what: str, quick: bool, as_json: bool) -> None:
 
     async def run(told: Told) -> tuple[Report, Mapping[str, str]]:
         if what == MATRIX:
+            if find_spec("grpc") is None:
+                raise BenchmarkFailed("one of its styles is gRPC, and the extra grpc is not installed")
+            from bench.matrix import drawing
+            from bench.matrix import run as matrix
+
             measured, ran = await matrix.run(quick=quick, pace=pace, told=told)
             return measured, {"trouble": drawing.drawn(ran, measured.environment)}
         report = await BENCHMARKS[what](quick=quick, pace=pace, told=told)
