@@ -51,7 +51,7 @@ tally *ARGS: setup
 
 # Run the whole test suite, or what is named, in one process then
 test *ARGS: setup
-    pytest {{ if ARGS == "" { "--numprocesses 2 --dist loadfile --max-worker-restart 0" } else { ARGS } }}
+    PYTHONDONTWRITEBYTECODE= pytest {{ if ARGS == "" { "--numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0" } else { ARGS } }}
 
 # Format, lint, types, import contracts, messages: nothing is changed, everything is checked
 check: setup

@@ -29,7 +29,7 @@ VERBS = {
     "certs": Verb("certs:certs", "Make a private authority, and certificates for TLS."),
     "streams": Verb("certs:streams", "Make every stream of this system where there is none."),
     "mail": Verb("mail:mail", "Show the mail that went out."),
-    "token": Verb("read:token", "Print a token for the HTTP API."),
+    "token": Verb("token:token", "Print a token for the HTTP API."),
     "import": Verb("importing:import_", "Import a folder in the format of the Olist dataset, and reconcile it."),
     "rebuild": Verb("rebuilding:rebuild", "Rebuild a read model beside the live one, compare the two, switch."),
     "rollback": Verb("rebuilding:rollback", "Make the build that was live before the live one again."),

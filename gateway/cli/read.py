@@ -1,12 +1,10 @@
-"""Verbs that look: tokens, where the read models stand, events."""
+"""Verbs that look: where the read models stand, events."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
 
 import click
 import msgspec
@@ -15,27 +13,14 @@ from rich.table import Table
 from bus.announcements import Standing, Standings
 from bus.logs.jetstream import JetStreamLog
 from bus.servers.connection import Client, close, connect
-from domains.kernel import ID_PATTERN
 from gateway import compose
 from gateway.cli.tables import show
-from gateway.http.tokens import RANKS, Role, Tokens
 from gateway.runtime.running import Reached, Running
 from gateway.runtime.up import system
-from gateway.settings import Settings, from_environment, home, jwt_secret
+from gateway.settings import Settings, from_environment, home
 from gateway.views.events import shown
 
 HEARD_WITHIN_S = 3.0
-
-
-@click.command()
-@click.option("--role", type=click.Choice(list(RANKS)), required=True)
-@click.option("--subject", default="", help="Who it is for; a customer's id. Default: the role's name.")
-@click.option("--ttl", "ttl_s", type=click.IntRange(1, 366 * 24 * 3600), default=24 * 3600, help="Seconds.")
-def token(role: str, subject: str, ttl_s: int) -> None:
-    """Print a token for the HTTP API."""
-    if not re.fullmatch(ID_PATTERN, subject or role):
-        raise click.UsageError("a subject is 1 to 64 letters, digits, - and _")
-    click.echo(Tokens(jwt_secret(from_environment())).issue(cast("Role", role), subject or role, ttl_s))
 
 
 @click.command()

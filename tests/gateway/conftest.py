@@ -11,33 +11,33 @@ from bus.servers.broker import free_port
 from tests.system import Shop, System, running_system, unique
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     port = str(free_port())
     with running_system(tmp_path_factory.mktemp("gateway") / "data", TALLY_GRPC_PORT=port) as system:
         yield system
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop(system: System) -> Iterator[Shop]:
     shop = Shop(system)
     yield shop
     shop.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin(system: System) -> Iterator[httpx.Client]:
     with httpx.Client(**system.options("admin", "admin-1")) as http:
         yield http
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def staff(system: System) -> Iterator[httpx.Client]:
     with httpx.Client(**system.options("staff", "staff-1")) as http:
         yield http
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def nobody(system: System) -> Iterator[httpx.Client]:
     """A client without a token."""
     with httpx.Client(base_url=system.running.http_url, timeout=60.0, verify=False) as http:

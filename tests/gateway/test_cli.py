@@ -6,12 +6,10 @@ import asyncio
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,9 +29,7 @@ from gateway.http.tokens import Role, Tokens
 from gateway.runtime.running import CannotStart
 from gateway.settings import MARKER, SettingsError, jwt_secret
 from tests.gateway.asserts import problem
-from tests.system import REPOSITORY, Shop, System, alive, descendants, environment_of, order_of, tally, unique, until
-
-STOP_S = 5.0
+from tests.system import REPOSITORY, Shop, System, environment_of, tally, until
 
 
 def run(system: System, *arguments: str) -> Result:
@@ -180,85 +176,6 @@ def test_what_is_allowed_by_its_name_passes_and_the_streams_are_looked_at_next(
     verb = ["up", "--unsafe-lazy-sync"] if how == "flag" else ["up"]
     allowed = {} if how == "flag" else {"TALLY_UNSAFE": "lazy-sync"}
     refused(StreamMisconfigured, tmp_path / "data", *verb, words=("orders", "max_age"), **lazy, **allowed)
-
-
-# -- up, and its end ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[System]:
-    """A system of this test's own, not started yet."""
-    own = System(tmp_path / "data")
-    yield own
-    if own.process is not None and own.process.poll() is None:
-        own.stop()
-
-
-def ends_cleanly(own: System, number: signal.Signals) -> None:
-    """Within 5 s, with code 0, with nothing left running and nothing half-written."""
-    assert own.process is not None
-    below = descendants(own.process.pid)
-    began = time.monotonic()
-    code = own.stop(number)
-    took_s = time.monotonic() - began
-    assert code == 0, own.said
-    assert took_s < STOP_S, own.said
-    assert "Traceback" not in own.said
-    assert not [command for pid, command in below.items() if alive(pid)]
-    assert not (own.folder / "run.json").exists()
-
-
-def test_it_stops_cleanly_and_goes_on_where_it_stopped(own: System) -> None:
-    own.start()
-    shop = Shop(own)
-    sku = shop.product(units=5)
-    order = shop.settled(shop.place(sku)["order_id"])
-    key = {"Idempotency-Key": unique("key")}
-    first = shop.http.post("/v1/orders", json=order_of(sku), headers=key)
-    address, token = own.running.http_url, own.token("admin", "tests")
-    for words in (f"{address}/v1", f"{address}/docs", "Ctrl-C"):
-        assert words in own.said
-    printed = own.said.strip().splitlines()[-1]
-    answer = httpx.get(f"{address}/v1/projections", headers={"Authorization": f"Bearer {printed}"})
-    assert answer.status_code == 200
-    shop.close()
-    ends_cleanly(own, signal.SIGINT)
-    for log in (own.folder / "log").iterdir():
-        assert "CRITICAL" not in log.read_text(), log
-
-    own.start()
-    shop = Shop(own)
-    assert shop.order(order["order_id"]) == order
-    again = shop.http.post("/v1/orders", json=order_of(sku), headers=key)
-    assert (again.status_code, again.json()) == (201, first.json())
-    assert shop.settled(first.json()["order_id"])["status"] == "shipped"
-    assert shop.settled(shop.place(sku)["order_id"])["status"] == "shipped"
-    own.quiet()
-    assert shop.stock(sku) == (2, 0, 2)
-    assert httpx.get(f"{own.running.http_url}/v1/orders", headers={"Authorization": f"Bearer {token}"}).is_success
-    shop.close()
-    ends_cleanly(own, signal.SIGTERM)
-
-
-@pytest.mark.parametrize(
-    ("number", "moment"),
-    [(signal.SIGINT, "run.json"), (signal.SIGTERM, "log/commands.log"), (signal.SIGTERM, "log/gateway.log")],
-)
-def test_it_stops_cleanly_while_it_starts(own: System, number: signal.Signals, moment: str) -> None:
-    own.launch()
-    until((own.folder / moment).exists, f"the moment of {moment}", every_s=0.002)
-    ends_cleanly(own, number)
-
-
-def test_nothing_outlives_a_killed_up(own: System) -> None:
-    own.launch()
-    assert own.process is not None
-    up = own.process
-    until((own.folder / "log" / "gateway.log").exists, "the children")
-    below = until(lambda: descendants(up.pid), "the children")
-    up.kill()
-    up.wait()
-    until(lambda: not [pid for pid in below if alive(pid)], "the children's end", patience_s=10.0)
 
 
 # -- verbs against what runs ----------------------------------------------------------------------------------------

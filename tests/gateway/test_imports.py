@@ -17,7 +17,7 @@ LIBRARIES = ("aiosmtplib", "gateway.compose", "granian", "httpx", "litestar", "n
         ("import gateway.cli.up", ("gateway.compose", "nats")),
         ("import gateway.cli.work", ("gateway.compose", "nats")),
         ("import gateway.cli.sandbox", ("granian",)),
-        ("import gateway.cli.mail", ()),
+        ("import gateway.cli.mail, gateway.cli.token", ()),
         ("import gateway.sandbox.provider, gateway.sandbox.carrier", ("litestar",)),
         (
             "from gateway import compose; from gateway.app import create_app; create_app(); compose.reacting()",

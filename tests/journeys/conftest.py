@@ -12,7 +12,7 @@ IMPATIENT = "[destinations.provider.breaker]\nopen_s = 0.5\n[destinations.carrie
 """Who was killed is tried again soon."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("journeys")
     mesh = folder / "mesh.toml"
@@ -21,7 +21,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield system
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop(system: System) -> Iterator[Shop]:
     shop = Shop(system)
     yield shop
