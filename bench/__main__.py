@@ -26,6 +26,7 @@ from bench import (
     replay,
     sustained,
     sync_modes,
+    workflows,
 )
 from bench.plot import plots
 from bench.report import Report
@@ -51,6 +52,7 @@ BENCHMARKS = {
     "lag": lag.run,
     "calls": calls.run,
     "balancing": balancing.run,
+    "workflows": workflows.run,
 }
 MATRIX = "matrix"
 """It has a drawing of its own."""
