@@ -30,8 +30,8 @@ def test_an_admin_sees_how_each_checkout_ended(admin: httpx.Client, shop: Shop, 
             params["cursor"] = answer.json()["next"]
 
     done = of_status("done")[paid]
-    assert (done["process"], done["state"], done["event"]) == ("checkout", "completed", "ShipmentPickedUp")
-    assert done["commands"] == ["ShipOrder"]
+    assert (done["process"], done["state"], done["event"]) == ("checkout", "completed", "OrderShipped")
+    assert done["commands"] == ["SendOrderConfirmation"]
     failed = of_status("failed")[declined]
     assert (failed["state"], failed["event"]) == ("failed", "PaymentDeclined")
     assert paid not in of_status("failed")
