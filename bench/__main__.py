@@ -24,6 +24,7 @@ from bench import (
     query,
     rebuild,
     replay,
+    settle,
     sustained,
     sync_modes,
     workflows,
@@ -53,6 +54,7 @@ BENCHMARKS = {
     "calls": calls.run,
     "balancing": balancing.run,
     "workflows": workflows.run,
+    "settle": settle.run,
 }
 MATRIX = "matrix"
 """It has a drawing of its own."""
