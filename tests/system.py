@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -205,13 +205,25 @@ class System:
         """Wait until nothing is under way any more: every reactor stands at the end of what it reads."""
         until(self._is_quiet, "quiet", every_s=0.1)
 
-    def _is_quiet(self) -> bool:
-        heads = self.inside.heads()
-        with sqlite3.connect(f"{(self.folder / 'reactors.db').as_uri()}?mode=ro", uri=True) as database:
-            stands = dict(database.execute("SELECT reactor, sequence FROM checkpoint").fetchall())
+    def holds_no_alarm(self) -> None:
+        """Wait until every deadline there is has been set: what is settled soon never is."""
+        logs = {f"{name}-alarms": name for name in compose.timings()}
+
+        def none_held() -> bool:
+            heads, stands = self.inside.heads(), self._stands()
+            return all(heads[log] <= max(1, stands.get(alarms, 0)) for alarms, log in logs.items())
+
+        until(none_held, "the end of what is held", every_s=0.1)
+
+    def _stands(self) -> dict[str, int]:
+        """Up to where every reactor has come. None may have given anything up."""
+        with closing(sqlite3.connect(f"{(self.folder / 'reactors.db').as_uri()}?mode=ro", uri=True)) as database:
             given_up = database.execute("SELECT * FROM parked").fetchall()
             assert not given_up, f"reactions were given up: {given_up}"
-        database.close()
+            return dict(database.execute("SELECT reactor, sequence FROM checkpoint").fetchall())
+
+    def _is_quiet(self) -> bool:
+        heads, stands = self.inside.heads(), self._stands()
         wanted = {f"{process.domain.name}-from-{log}": log for process in compose.PROCESSES for log in process.observes}
         wanted |= {f"{process.domain.name}-relay": process.domain.name for process in compose.PROCESSES}
         wanted |= {f"{policy.name}-from-{log}": log for policy in compose.POLICIES for log in policy.observes}

@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -77,8 +77,11 @@ class Inventory:
 class Served:
     """A server in this process, and a caller of the staff."""
 
-    def __init__(self, inventory: Inventory, channel: grpc.aio.Channel, token: str) -> None:
+    def __init__(
+        self, inventory: Inventory, channel: grpc.aio.Channel, token: str, stop: Callable[[], Awaitable[None]]
+    ) -> None:
         self.inventory = inventory
+        self.stop = stop
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._reserve = channel.unary_unary(
             f"/{SERVICE}/ReserveItems",
@@ -107,9 +110,10 @@ async def served(
     calls = Calls(tokens, {"staff": Bucket(rate)} if rate else {}, calls_max)
     async with (
         grpc.aio.insecure_channel(f"127.0.0.1:{settings.grpc_port}") as channel,
-        serving(settings, service.handlers(calls)),
+        AsyncExitStack() as server,
     ):
-        yield Served(inventory, channel, tokens.issue("staff", "tests"))
+        await server.enter_async_context(serving(settings, service.handlers(calls)))
+        yield Served(inventory, channel, tokens.issue("staff", "tests"), server.aclose)
 
 
 def code_of(failed: pytest.ExceptionInfo[grpc.aio.AioRpcError]) -> tuple[grpc.StatusCode, str | bytes | None]:
@@ -129,7 +133,15 @@ async def test_a_calls_deadline_is_its_commands(client: Client, unique: str, tmp
         assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         envelope = await here.inventory.asked.get()
         assert envelope.deadline - began < COMMAND_TIMEOUT_S - 1
-        await until(lambda: given_up() > 0, "the count of a call that was given up")
+
+
+async def test_a_call_that_is_given_up_is_counted(client: Client, unique: str, tmp_path: Path) -> None:
+    async with served(client, unique, tmp_path) as here:
+        before = given_up()
+        call = asyncio.create_task(here.reserve("o"))
+        await here.inventory.asked.get()
+        call.cancel()
+        await until(lambda: given_up() == before + 1, "the count of a call that was given up")
 
 
 async def test_one_more_than_may_be_under_way_is_told_to_come_again(
@@ -174,7 +186,8 @@ async def test_what_is_under_way_when_it_stops_is_answered(client: Client, uniqu
         call = asyncio.create_task(here.reserve("one"))
         await here.inventory.asked.get()
         asyncio.get_running_loop().call_later(0.05, here.inventory.answer)
-    assert (await call).position == f"{unique}=7"
+        await here.stop()
+        assert (await call).position == f"{unique}=7"
 
 
 async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def test_an_order_that_is_shipped_takes_just_these_messages(
 ) -> None:
     sku = shop.product(units=1)
     shop.system.quiet()
+    shop.system.holds_no_alarm()  # Of those who were here before.
     before, timers = shop.system.inside.heads(), shop.system.inside.timers_set()
     shop.settled(shop.place(sku, workflow=workflow)["order_id"])
     shop.system.quiet()
