@@ -8,7 +8,7 @@ import click
 
 from bench.report import Report
 from bench.rounds import Told
-from bench.scenarios import crash_mid_checkout, noisy_neighbour, payment_timeout, retry_storm
+from bench.scenarios import crash_mid_checkout, five_services, noisy_neighbour, payment_timeout, retry_storm
 from bench.shown import carry_out
 
 SCENARIOS = {
@@ -16,6 +16,7 @@ SCENARIOS = {
     "retry-storm": retry_storm.run,
     "noisy-neighbour": noisy_neighbour.run,
     "crash-mid-checkout": crash_mid_checkout.run,
+    "five-services": five_services.run,
 }
 
 
