@@ -73,6 +73,7 @@ STYLES = {
     ALERT: "an event, by a work queue and mail",
     REVIEW: "REST for the page, an asynchronous command for the review",
 }
+SHORT = {RECOMMEND: "REST query", RESERVE: "gRPC", CHARGE: "async command", ALERT: "event", REVIEW: "REST queries"}
 FROZEN = {
     RECOMMEND: ("commands", "processes"),
     RESERVE: ("commands",),
@@ -170,7 +171,7 @@ async def run(*, quick: bool, told: Told) -> tuple[Report, dict[str, str]]:
     for each in results:
         told(line(each))
     report = judged(Report("five-services", machine, results, quick=quick), kept)
-    bars = [(f"{each.name}: {STYLES[each.name]}", each.p50_ms) for each in results]
+    bars = [(f"{each.name}, {SHORT[each.name]}", each.p50_ms) for each in results]
     return report, {
         "answers": draw_bars("Five calls: ms until the caller has its answer (p50)", described(machine), bars)
     }
