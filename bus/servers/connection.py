@@ -124,6 +124,9 @@ async def connect(
             still_wanted()
             return client
         except (nats.errors.Error, OSError, TimeoutError) as error:
+            if client._transport is not None:  # It leaves open what nothing came of.
+                client._transport.close()  # type: ignore[no-untyped-call]  # The client's own.
+                await asyncio.sleep(0)
             if asyncio.get_running_loop().time() >= deadline:
                 raise BrokerUnreachable(_unreachable(url, trouble or error)) from error
             await asyncio.sleep(0.1)

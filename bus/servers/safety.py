@@ -13,6 +13,7 @@ import logging
 import shutil
 import ssl
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -215,7 +216,7 @@ async def _info(server: str, known: Identity | None) -> _Info:
             # It says that it wants users although strangers get into its default account: see for ourselves.
             return msgspec.structs.replace(info, auth_required=not await _admits_anybody(reader, writer, info, server))
         finally:
-            writer.close()
+            await _hang_up(writer)
 
 
 async def _read(reader: asyncio.StreamReader) -> _Info:
@@ -231,7 +232,7 @@ async def _ours(host: str, port: int, known: Identity) -> _Info:
     try:
         info = await _read(reader)
     finally:
-        writer.close()
+        await _hang_up(writer)
     try:
         reader, writer = await asyncio.open_connection(host, port, ssl=known.nobody, server_hostname=host_of(BROKER))
     except OSError:
@@ -241,7 +242,14 @@ async def _ours(host: str, port: int, known: Identity) -> _Info:
     except OSError:
         return info
     finally:
-        writer.close()
+        await _hang_up(writer)
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """At once: to close over TLS waits for the other side's goodbye, long after we are gone."""
+    writer.transport.abort()
+    with suppress(OSError):  # That is what the transport says of its end.
+        await writer.wait_closed()
 
 
 async def _admits_anybody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, info: _Info, server: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import nats.errors
@@ -167,6 +167,8 @@ async def test_who_shows_no_certificate_is_not_let_in(guarded: EmbeddedBroker, f
     with pytest.raises(OSError, match=r"(?i)certificate required"):
         await reader.readline()
     writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def test_a_certificate_of_another_authority_is_not_let_in(
