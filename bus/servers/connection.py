@@ -82,11 +82,15 @@ async def connect(
     """
 
     trouble: Exception | None = None
+    beginning = True
+    deadline = asyncio.get_running_loop().time() + timeout_s
 
     async def on_error(error: Exception) -> None:
         nonlocal trouble
         trouble = error
         log.warning("nats: %s", str(error) or type(error).__name__)
+        if beginning and asyncio.get_running_loop().time() >= deadline:
+            raise TimeoutError  # Its waits may have swallowed that it was cancelled (see `still_wanted`).
 
     async def on_disconnect() -> None:
         if not client.is_closed:
@@ -100,7 +104,6 @@ async def connect(
             closed()
 
     client = _Client()
-    deadline = asyncio.get_running_loop().time() + timeout_s
     while True:
         try:
             # The client retries a dead server for long, whatever its own timeouts say: bound it from outside.
@@ -122,6 +125,7 @@ async def connect(
                     closed_cb=on_closed,
                 )
             still_wanted()
+            beginning = False
             return client
         except (nats.errors.Error, OSError, TimeoutError) as error:
             if client._transport is not None:  # It leaves open what nothing came of.
