@@ -135,7 +135,7 @@ def span(
     token = _current.set(begun.traceparent)
     try:
         yield begun
-    except Exception as error:
+    except Exception as error:  # Raised again.
         begun.failed(f"{type(error).__name__}: {error}")
         raise
     finally:

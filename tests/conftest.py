@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from bus.servers.broker import BrokerSettings, EmbeddedBroker, free_port
 from bus.servers.cluster import LocalCluster
 from bus.servers.connection import close, connect
+from tests.clock import Clock
 from tests.faults.figures import FIGURES
 
 
@@ -52,6 +53,11 @@ async def client(broker: EmbeddedBroker) -> AsyncIterator[Client]:
     connected = await connect(broker.url, "test")
     yield connected
     await close(connected)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

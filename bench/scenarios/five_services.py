@@ -49,7 +49,7 @@ from bus.servers.broker import free_port
 from gateway.grpc.inventory import SERVICE
 from gateway.grpc.proto.tally.inventory.v1.inventory_pb2 import Item, ReserveItemsRequest
 from gateway.http.tokens import Tokens
-from gateway.runtime.supervisor import Supervisor
+from gateway.runtime.supervisor import Supervisor, until
 from gateway.runtime.up import started
 from gateway.sandbox.mailbox import letters
 from gateway.settings import Settings, jwt_secret
@@ -219,16 +219,6 @@ async def _times(work: Awaitable[object]) -> float:
     return time.perf_counter() - began
 
 
-async def _until(condition: Callable[[], Awaitable[bool]]) -> bool:
-    """Whether it came to hold, bounded."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not await condition():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.1)
-    return True
-
-
 async def _frozen(site: Site, call: str, make: Callable[[int], Awaitable[bool]]) -> int:
     """How many of the calls came out as promised, while the part stood still for some seconds."""
     began = time.monotonic()
@@ -265,12 +255,12 @@ async def _hold_reserve(site: Site) -> Kept:
     async def asked_again() -> bool:
         return all([await site.reserve(f"frozen-{number}", sku) == 200 for number in range(FROZEN_CALLS)])
 
-    await _until(asked_again)
+    await until(asked_again, PATIENCE_S)
 
     async def all_there() -> bool:
         return await site.reserved(sku) >= FROZEN_CALLS
 
-    await _until(all_there)
+    await until(all_there, PATIENCE_S)
     there = await site.reserved(sku)
     return Kept(FROZEN_CALLS, fine, max(0, there - FROZEN_CALLS), max(0, FROZEN_CALLS - there))
 
@@ -286,7 +276,7 @@ async def _hold_charge(site: Site) -> Kept:
     async def paid() -> bool:
         return all([(await site.order(each)).get("status") in ("paid", "shipped") for each in ids])
 
-    await _until(paid)
+    await until(paid, PATIENCE_S)
     charges = await asyncio.to_thread(site.charges)
     return Kept(FROZEN_CALLS, fine, sum(charges[each] > 1 for each in ids), sum(charges[each] == 0 for each in ids))
 
@@ -313,7 +303,7 @@ async def _hold_alert(site: Site) -> Kept:
     async def mailed() -> bool:
         return all(await asyncio.to_thread(mails))
 
-    await _until(mailed)
+    await until(mailed, PATIENCE_S)
     sent = await asyncio.to_thread(mails)
     return Kept(FROZEN_CALLS, fine, sum(n > 1 for n in sent), sum(n == 0 for n in sent))
 
@@ -335,7 +325,7 @@ async def _hold_review(site: Site) -> Kept:
                 await site.http.post(f"/v1/shipments/order-{name}/delivery")
         return all([(await site.order(f"order-{name}")).get("status") == "delivered" for name in names])
 
-    if not await _until(arrived):
+    if not await until(arrived, PATIENCE_S):
         raise BenchmarkFailed("goods to be reviewed did not arrive: this machine is too busy")
     await asyncio.sleep(1.0)  # The reviews hear of it by themselves.
 
@@ -353,7 +343,7 @@ async def _hold_review(site: Site) -> Kept:
     async def all_there() -> bool:
         return await count() >= FROZEN_CALLS
 
-    await _until(all_there)
+    await until(all_there, PATIENCE_S)
     there = await count()
     return Kept(FROZEN_CALLS, fine, max(0, there - FROZEN_CALLS), max(0, FROZEN_CALLS - there))
 

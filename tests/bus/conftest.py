@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from nats.aio.client import Client
 
 from bus.logs.jetstream import JetStreamLog
 from bus.logs.log import Log, MemoryLog
+from bus.presence import Present
 from bus.servers.broker import EmbeddedBroker
 from bus.servers.cluster import LocalCluster
 from bus.servers.connection import close, connect
+from tests.clock import Clock
 
 
 @pytest.fixture(params=["memory", "jetstream", "cluster"])
@@ -26,3 +29,8 @@ async def log(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[Log]
     replicas = 1 if request.param == "jetstream" else 3
     yield await JetStreamLog.open(client, unique, partitions=4, replicas=replicas)
     await close(client)
+
+
+@pytest.fixture
+def present(client: Client, clock: Clock) -> Present:
+    return Present(client, clock)

@@ -19,28 +19,11 @@ from bus.servers.broker import EmbeddedBroker
 from bus.servers.connection import close, connect
 from tests.bus.counter import Add, CounterEngine, blocks_of, counters, totals
 from tests.bus.waiting import until
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def worker(name: str, *owns: Owned) -> Worker:
     return Worker(name, "host", 1, "", ("commands",), 0.0, "1", owns)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def present(client: Client, clock: Clock) -> Present:
-    return Present(client, clock)
 
 
 def test_who_says_nothing_is_not_there(present: Present, clock: Clock) -> None:

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from litestar import Litestar, get
 from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import DefineMiddleware
 from litestar.params import FromPath
 
 from gateway.app import create_app
 from gateway.http import limits
-from gateway.http.limits import Bucket, Limits, buckets_of
+from gateway.http.limits import Bucket, Buckets, Limits, buckets_of
 from gateway.http.problems import handle
 from gateway.http.security import Authentication
 from gateway.http.tokens import Role, Tokens
 from gateway.http.traced import Traced
 from gateway.settings import Rate, Settings, SettingsError
 from tests.bus.waiting import until
+from tests.clock import Clock
 from tests.gateway.asserts import problem
 
 TOKENS = Tokens("a secret that is long enough for any test")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_bucket_gives_its_fill_at_once_and_then_as_it_fills_up() -> None:
@@ -73,6 +67,23 @@ def test_no_more_clients_are_remembered_than_there_is_room_for(monkeypatch: pyte
     assert bucket.take("late-99").wait_s > 0  # Those that came last are the ones that are known.
 
 
+@asynccontextmanager
+async def limited(
+    routes: Sequence[HTTPRouteHandler], buckets: Buckets, at_once: Mapping[str, int]
+) -> AsyncIterator[httpx.AsyncClient]:
+    app = Litestar(
+        routes,
+        middleware=[DefineMiddleware(Authentication), DefineMiddleware(Limits, buckets=buckets, at_once=at_once)],
+        exception_handlers={Exception: handle},
+        state=State({"tokens": TOKENS}),
+        openapi_config=None,
+    )
+    app.asgi_handler = Traced(app.asgi_handler)
+    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # Each calls the same protocol by types of its own.
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+        yield http
+
+
 class Held:
     """A route whose requests wait until they are let go."""
 
@@ -99,17 +110,7 @@ async def application(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClie
     async def public() -> str:
         return "open"
 
-    limiting = DefineMiddleware(Limits, buckets=buckets_of(settings.rates), at_once=settings.at_once)
-    app = Litestar(
-        [slow, quick, public],
-        middleware=[DefineMiddleware(Authentication), limiting],
-        exception_handlers={Exception: handle},
-        state=State({"tokens": TOKENS}),
-        openapi_config=None,
-    )
-    app.asgi_handler = Traced(app.asgi_handler)
-    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # Each calls the same protocol by types of its own.
-    async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+    async with limited([slow, quick, public], buckets_of(settings.rates), settings.at_once) as http:
         yield http, held
 
 

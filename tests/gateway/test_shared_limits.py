@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
-import pytest
-from litestar import Litestar, get
-from litestar.datastructures import State
-from litestar.middleware import DefineMiddleware
+from litestar import get
 from nats.aio.client import Client
 
 from bus.allowances import Allowances, Drawn
 from bus.servers.broker import EmbeddedBroker
 from bus.servers.connection import close, connect
-from gateway.http.limits import Limits, Taken, buckets_of
-from gateway.http.problems import handle
-from gateway.http.security import Authentication
+from gateway.http.limits import Taken, buckets_of
 from gateway.http.shared_limits import SharedBucket
-from gateway.http.traced import Traced
 from gateway.settings import Rate
+from tests.clock import Clock
 from tests.gateway.asserts import problem
-from tests.gateway.test_limits import TOKENS, Clock, bearer
+from tests.gateway.test_limits import bearer, limited
 
 
 class Counted(Allowances):
@@ -35,11 +29,6 @@ class Counted(Allowances):
     async def draw(self, key: str, wanted: int, each_s: float, window_s: float) -> Drawn:
         self.draws += 1
         return await super().draw(key, wanted, each_s, window_s)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @asynccontextmanager
@@ -127,16 +116,7 @@ async def test_requests_are_refused_whichever_gateway_they_come_to(
         answers = []
         for bucket in (both[0], both[1], both[0], both[1]):
             buckets = buckets_of({"customer": Rate(2, 60)}, lambda role, rate, bucket=bucket: bucket)  # type: ignore[misc]  # Bound now.
-            app = Litestar(
-                [quick],
-                middleware=[DefineMiddleware(Authentication), DefineMiddleware(Limits, buckets=buckets, at_once={})],
-                exception_handlers={Exception: handle},
-                state=State({"tokens": TOKENS}),
-                openapi_config=None,
-            )
-            app.asgi_handler = Traced(app.asgi_handler)
-            transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # Each calls the same protocol by types of its own.
-            async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+            async with limited([quick], buckets, {}) as http:
                 answers.append(await http.get("/quick", headers=bearer()))
         assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
         problem(answers[2], 429, "rate_limited")

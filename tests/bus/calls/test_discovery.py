@@ -19,8 +19,8 @@ from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
 from bus.presence import SILENT_S, Announcing, Offer, Present, Worker, this_process
 from tests.bus.calls.staged import ASK, DONE
-from tests.bus.test_presence import Clock
 from tests.bus.waiting import until
+from tests.clock import Clock
 
 LATER = 1e12
 
@@ -42,16 +42,6 @@ class Reached:
             return DONE
 
         return step
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def present(client: Client, clock: Clock) -> Present:
-    return Present(client, clock)
 
 
 async def test_instances_are_known_as_long_as_they_say_that_they_are_there(present: Present, clock: Clock) -> None:
