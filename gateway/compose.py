@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from bus.logs.blocks import BlockDecoder, decoder_of
 from bus.logs.jetstream import JetStreamLog
 from bus.logs.witness import recall
 from bus.presence import Present
+from bus.reactors.observers import AnyDomain, AnyPolicy, Process
 from bus.sender import Sender
 from bus.servers.connection import Client
 from domains.billing.invoice import billing
@@ -26,7 +26,7 @@ from domains.customers.customer import customers
 from domains.inventory.messages import StockRefused, StockReserved
 from domains.inventory.policy import inventory_policy
 from domains.inventory.stock import inventory
-from domains.kernel import Asleep, Domain, Policy, StateStored, Timing, Wake
+from domains.kernel import Asleep, StateStored, Timing, Wake
 from domains.loyalty.points import loyalty
 from domains.loyalty.policy import loyalty_policy
 from domains.notifications.notice import notifications
@@ -60,8 +60,6 @@ if TYPE_CHECKING:
 
     from gateway.effects.effects import Effects, Jobs
 
-AnyDomain = Domain[object, object, object]
-AnyPolicy = Policy[object]
 AnyStateStored = StateStored[object, object, object]
 
 log = logging.getLogger(__name__)
@@ -223,34 +221,6 @@ def serves_grpc(settings: Settings) -> bool:
         wanted = "pip install 'tallystream[grpc]', or leave it out"
         raise SettingsError(f"TALLY_GRPC_PORT is set, and the extra grpc is not installed: {wanted}")
     return settings.grpc_port != 0
-
-
-def intake(name: str, log: str) -> str:
-    """The name of the reactor that tells a process or a policy of a log's events."""
-    return f"{name}-from-{log}"
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process manager: its domain, which events of which logs it observes, the commands in what it records, and the
-    domains that those are sent to."""
-
-    domain: AnyDomain
-    observes: dict[str, tuple[type, ...]]
-    wrap: Callable[[object], tuple[str, Struct]]
-    steps: Callable[[object], tuple[Struct, ...]]
-    sends_to: tuple[str, ...]
-    timing: Timing
-    """When it wants to be woken, by what it records."""
-
-    def intake(self, log: str) -> str:
-        """The name of the reactor that tells it of events."""
-        return intake(self.domain.name, log)
-
-    @property
-    def relay(self) -> str:
-        """The name of the reactor that sends its commands."""
-        return f"{self.domain.name}-relay"
 
 
 def _observe_checkout(event: object) -> tuple[str, Struct]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any
 
 from litestar import Litestar, Request
 from litestar.handlers import HTTPRouteHandler
@@ -19,18 +19,11 @@ from litestar.routes import HTTPRoute
 from gateway import compose
 from gateway.effects.webhooks import SIGNATURE
 from gateway.http.gate import POSITIONS_MAX
+from gateway.http.kinds import KIND, Kind
 from gateway.http.security import PUBLIC
 from gateway.http.tokens import Principal
 
 Json = dict[str, Any]
-Kind = Literal["health", "write", "query", "view", "request", "webhook"]
-KIND = "kind"
-VIEW: dict[str, Kind] = {KIND: "view"}
-"""For the `opt` of a GET that shows no read model, so takes no position."""
-REQUEST: dict[str, Kind] = {KIND: "request"}
-"""For the `opt` of a POST that asks for something to be done and appends no command to a log."""
-WEBHOOK: dict[str, Kind] = {KIND: "webhook"}
-"""For the `opt` of a POST that is known by its signature."""
 
 _TEXT = {"type": "string"}
 _SECONDS = {"type": "integer", "minimum": 1}

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from bus.logs.blocks import Block, Chain, decoder_of
 from bus.logs.log import READ_RECORDS_MAX, LogDamaged, Record
+from bus.reactors.observers import AnyDomain
 from gateway import compose
 from gateway.history.recorded import recorded
 from projections.batches import Batch, ReadBlock
@@ -102,7 +103,7 @@ def _told(table: TableFound | None) -> str:
 class _Replayed:
     """One log, as far as it was replayed, and its read models."""
 
-    def __init__(self, domain: compose.AnyDomain | compose.AnyStateStored, first: Record, folder: Path) -> None:
+    def __init__(self, domain: AnyDomain | compose.AnyStateStored, first: Record, folder: Path) -> None:
         epoch = _decode_begun(first.data).epoch
         self._name = domain.name
         self._decode = decoder_of(domain).decode

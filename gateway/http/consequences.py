@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from bus.announcements import Standings
 from bus.logs.log import EPOCH_SEQUENCE, Log
-from gateway.compose import AnyPolicy, Process, intake
+from bus.reactors.observers import AnyPolicy, Process, intake
 from projections.projection import Projection
 
 Reached = Callable[[Projection, int, float], Awaitable[bool]]

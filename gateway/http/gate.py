@@ -24,9 +24,9 @@ from bus.commands import COMMAND_BYTES_MAX, digest_of
 from bus.logs.log import EPOCH_SEQUENCE, Log, LogUnreachable
 from bus.outboxes.state_stored import Kept, Unanswered, ask
 from bus.queues.command_queue import CommandQueue, NotQueued, Queued
+from bus.reactors.observers import AnyPolicy, Process
 from bus.sender import Sender
 from domains.kernel import ID_PATTERN
-from gateway.compose import AnyPolicy, Process
 from gateway.http.answers import Accepted
 from gateway.http.commanding import (
     UNAVAILABLE,

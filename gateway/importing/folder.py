@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from bus.announcements import Standings
 from bus.logs.log import Log
+from bus.reactors.observers import intake
 from bus.sender import Sender
-from gateway.compose import intake
 from gateway.importing.differences import Reconciliation
 from gateway.importing.olist import BadRow, Records
 from gateway.importing.plan import lives_of, people, plan, reviewed, reviews, sold_products

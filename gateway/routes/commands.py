@@ -7,9 +7,9 @@ from typing import Annotated
 from litestar import Response, get
 from litestar.params import Parameter
 
-from gateway.contracts.openapi import VIEW
 from gateway.http.answers import CommandStatus
 from gateway.http.gate import AnyRequest, gate_of
+from gateway.http.kinds import VIEW
 from gateway.http.outcomes import opened
 from gateway.http.problems import Problem
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from litestar import MediaType, Response, get, post
 from msgspec import Meta, Struct, field
 
-from gateway.contracts.openapi import REQUEST
 from gateway.http.bodies import JsonBody
 from gateway.http.gate import AnyRequest, gate_of
+from gateway.http.kinds import REQUEST
 from gateway.routes.customers import SERVICE
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary

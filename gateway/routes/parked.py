@@ -8,9 +8,9 @@ from typing import Annotated, TypeVar
 from litestar import Response, get, post
 from msgspec import Meta, Struct
 
-from gateway.contracts.openapi import REQUEST, VIEW
 from gateway.http.bodies import JsonBody
 from gateway.http.gate import AnyRequest, PathId
+from gateway.http.kinds import REQUEST, VIEW
 from gateway.http.problems import refused, unavailable
 from gateway.http.security import requires
 from gateway.views import parked

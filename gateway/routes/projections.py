@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from bus.announcements import RebuildProgress, Standing
 from bus.control import ask
-from gateway.contracts.openapi import REQUEST, VIEW
 from gateway.http.gate import AnyRequest, PathId, gate_of
+from gateway.http.kinds import REQUEST, VIEW
 from gateway.http.pages import Page
 from gateway.http.problems import Problem, refused, unavailable
 from gateway.http.security import requires

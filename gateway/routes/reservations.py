@@ -11,9 +11,9 @@ from msgspec import Meta, Struct
 from domains.inventory.messages import ItemQuantity, ReleaseStock, ReserveStock
 from domains.inventory.stock import Dispatched, Held, NotReserved, Refused
 from domains.kernel import LINES_MAX, Id
-from gateway.contracts.openapi import VIEW
 from gateway.http.bodies import JsonBody
 from gateway.http.gate import AnyRequest, PathId, gate_of
+from gateway.http.kinds import VIEW
 from gateway.http.problems import Problem
 from gateway.http.reservations import held, standing
 from gateway.http.security import requires

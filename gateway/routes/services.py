@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from litestar import get
 
-from gateway.contracts.openapi import VIEW
 from gateway.http.gate import AnyRequest, gate_of
+from gateway.http.kinds import VIEW
 from gateway.http.security import requires
 from gateway.views.services import Services, services_of
 

@@ -9,11 +9,11 @@ from litestar import Response, post
 from msgspec import Meta, Struct
 
 from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown
-from gateway.contracts.openapi import WEBHOOK
 from gateway.effects.provider import Nonsense, Operation, Undecided, meaning
 from gateway.effects.webhooks import SIGNATURE, WebhookRefused, verify
 from gateway.http.bodies import decode_body
 from gateway.http.gate import AnyRequest, gate_of, header
+from gateway.http.kinds import WEBHOOK
 from gateway.http.problems import Problem, refused, unavailable
 
 ACTOR = "payment-provider"

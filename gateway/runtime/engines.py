@@ -24,6 +24,7 @@ from bus.micro import Served
 from bus.owners.leases import Leases
 from bus.owners.sharing import Held, Sharing
 from bus.presence import Announcing, Owned, Present, Worker
+from bus.reactors.observers import AnyDomain
 from bus.servers.connection import Client
 from gateway import compose
 from gateway.runtime.collector import calm_the_collector
@@ -96,9 +97,7 @@ def _takes(worker: Worker, key: str) -> bool:
     return worker.ready and (not worker.services or _of_key(key)[0] in worker.services)
 
 
-async def _states_are_there(
-    domains: Iterable[compose.AnyDomain], logs: dict[str, JetStreamLog], settings: Settings
-) -> None:
+async def _states_are_there(domains: Iterable[AnyDomain], logs: dict[str, JetStreamLog], settings: Settings) -> None:
     """A worker whose read models lag far behind, or that has none beside it, could own partitions and not serve them:
     it must not be counted on."""
     for domain in domains:
@@ -110,7 +109,7 @@ async def _states_are_there(
 async def _serving(
     client: Client,
     log: JetStreamLog,
-    domain: compose.AnyDomain,
+    domain: AnyDomain,
     partition: int,
     settings: Settings,
     held: Held,

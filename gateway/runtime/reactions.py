@@ -17,6 +17,7 @@ from bus.presence import Present
 from bus.queues.work_queue import WorkQueue
 from bus.reactors.alarms import Alarms
 from bus.reactors.checkpoints import Checkpoints
+from bus.reactors.observers import intake
 from bus.reactors.processes import PING, follow, observe, relay, ring
 from bus.reactors.reactor import Reactor
 from bus.reactors.timers import Timers
@@ -103,8 +104,8 @@ def _inside(
             continue
         for stream, events in process.observes.items():
             reactions = dict.fromkeys(events, observe(sender, process.wrap))
-            intake = process.intake(stream)
-            yield Reactor(intake, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)
+            told_by = process.intake(stream)
+            yield Reactor(told_by, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)
         relaying = dict.fromkeys(process.domain.events, relay(sender, process.steps, name))
         yield Reactor(process.relay, logs[name], decoders[name], relaying, checkpoints, told=announcer)
     for policy in compose.POLICIES:
@@ -112,5 +113,5 @@ def _inside(
             continue
         for stream, events in policy.observes.items():
             reactions = dict.fromkeys(events, follow(sender, policy))
-            name = compose.intake(policy.name, stream)
+            name = intake(policy.name, stream)
             yield Reactor(name, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)

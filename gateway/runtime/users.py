@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bus import rights
 from bus.queues import command_queue_worker
+from bus.reactors.observers import Process, intake
 from bus.reactors.processes import PING
 from bus.servers.tls import BROKER, OPERATOR, SYSTEM, CertificateUnusable, Party
 from bus.servers.users import Rights, User
@@ -88,7 +89,7 @@ def _of_service(name: str) -> Rights:
     given += _all(_of_process(each) for each in compose.PROCESSES if each.domain.name == name)
     for policy in compose.POLICIES:
         if policy.name == name:
-            given += rights.tells_standings(*(compose.intake(name, log) for log in policy.observes))
+            given += rights.tells_standings(*(intake(name, log) for log in policy.observes))
     for effects in compose.effects():
         if effects.log == name:
             given += _all(map(rights.puts_jobs, effects.puts)) + _all(map(rights.asks_state, effects.asks))
@@ -98,7 +99,7 @@ def _of_service(name: str) -> Rights:
     return given
 
 
-def _of_process(process: compose.Process) -> Rights:
+def _of_process(process: Process) -> Rights:
     told = (*(process.intake(log) for log in process.observes), process.relay)
     sends = _all(map(rights.sends_commands, process.sends_to))
     return sends + rights.tells_standings(*told)

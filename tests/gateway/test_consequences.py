@@ -9,6 +9,7 @@ from nats.aio.client import Client
 
 from bus.announcements import Announcer, Standing, Standings
 from bus.logs.log import MemoryLog
+from bus.reactors.observers import intake
 from gateway import compose
 from gateway.http.consequences import Consequences
 from projections.invoices import invoices
@@ -70,17 +71,17 @@ async def test_each_step_is_waited_for(between: Between) -> None:
     reserved = await between.write("inventory")
     await between.say(stock.name, reserved - 1)
     await between.say(CHECKOUT.relay, decided)
-    await between.say(compose.intake("inventory", "orders"), placed - 1)
+    await between.say(intake("inventory", "orders"), placed - 1)
     assert not shown.done()
     await between.say(stock.name, reserved)
     assert not shown.done()  # Its own policy has not been told yet.
-    await between.say(compose.intake("inventory", "orders"), placed)
+    await between.say(intake("inventory", "orders"), placed)
     assert await shown
 
 
 async def test_where_a_step_does_not_come_it_is_not_shown(between: Between) -> None:
     placed = await between.write("orders")
-    await between.say(compose.intake("inventory", "orders"), placed)
+    await between.say(intake("inventory", "orders"), placed)
     assert not await between.consequences.shown("orders", placed, stock, 0.0)
     await between.say(CHECKOUT.intake("orders"), placed)
     decided = await between.write("checkout")
@@ -99,7 +100,7 @@ async def test_what_a_policy_or_a_process_wrote_itself_is_waited_for(between: Be
     shown = asyncio.create_task(between.consequences.shown("orders", placed, model, PATIENCE_S))
     await turns()
     written = await between.write(model.stream)
-    await between.say(compose.intake(model.stream, "orders"), placed)
+    await between.say(intake(model.stream, "orders"), placed)
     await between.say(model.name, written - 1)
     assert not shown.done()
     await between.say(model.name, written)
