@@ -9,7 +9,8 @@ from bench.matrix.trouble import Asked, Ran
 from bench.plot import COLOURS, FAINT, GAP, GRID, TOP, described, svg_head, svg_text
 from bench.report import Environment
 
-WIDTH, HEIGHT, LEFT = 760, 120, 190
+WIDTH, HEIGHT, LEFT = 760, 120, 230
+TICK_S = 10
 SHADE = "#f6e7d8"
 LOW_MS, DECADES = 1.0, 5
 """From 1 ms to 100 s."""
@@ -27,7 +28,7 @@ def drawn(ran: Ran, machine: Environment) -> str:
     ]
     for index, style in enumerate(STYLES):
         parts.append(f"<g data-way='{style}' transform='translate({LEFT} {TOP + (HEIGHT + GAP // 2) * index})'>")
-        parts.append(svg_text(-60, HEIGHT / 2, SAID[style], anchor="end", weight="600"))
+        parts.append(svg_text(20 - LEFT, HEIGHT / 2, SAID[style], weight="600"))
         for window in ran.windows:
             x, end = (_across(at, seconds) for at in (window.began_s, max(window.ended_s, window.began_s + 0.2)))
             parts.append(f"<rect x='{x}' width='{round(end - x, 1)}' height='{HEIGHT}' fill='{SHADE}'/>")
@@ -40,10 +41,11 @@ def drawn(ran: Ran, machine: Environment) -> str:
             if each.style == style:
                 parts += _marks(each, seconds, COLOURS[1 + index])
         parts.append("</g>")
-    said = (
-        "seconds of the load; circles: how long callers waited, red: not answered as hoped for; ticks: until the effect"
-    )
-    parts.append(svg_text(LEFT, height - 20, said, colour=FAINT))
+    bottom = TOP + (HEIGHT + GAP // 2) * len(STYLES) - GAP // 2
+    for second in range(0, int(seconds) + 1, TICK_S):
+        parts.append(svg_text(LEFT + _across(second, seconds), bottom + 16, f"{second} s", size=10, anchor="middle"))
+    said = "circles: how long callers waited, red: not answered as hoped for; ticks: until the effect"
+    parts.append(svg_text(LEFT, bottom + 38, said, colour=FAINT))
     return "\n".join([*(part for part in parts if part), "</svg>", ""])
 
 

@@ -1,8 +1,8 @@
 """One of two services that a process calls is slow: what becomes of the calls to the other?
 
-A process that has 40 places, as a pool of threads or connections has; each request takes one until it is answered. Of
-80 requests a second half need one service, half the other. Both answer after 20 ms; then one, the noisy neighbour,
-takes 4 s. The same twice, along the call path:
+A process that has 40 places, as a pool of threads or connections has; each request takes one until it is answered,
+also where whoever sent it has gone away meanwhile. Of 80 requests a second half need one service, half the other. Both
+answer after 20 ms; then one, the noisy neighbour, takes 4 s. The same twice, along the call path:
 
 - `no bulkhead`: calls to the noisy one hold as many places as there are;
 - `bulkhead`: at most 10 of them are under way, and others are refused at once.
@@ -103,6 +103,7 @@ def judged(measured: Report) -> Report:
 
 async def _under_load(folder: Path, policy: CallPolicy, trouble: tuple[int, int], seconds: int) -> list[Seen]:
     places = asyncio.Semaphore(PLACES)
+    under_way: set[asyncio.Task[bool]] = set()
     async with AsyncExitStack() as stack:
         clients = {name: await _service(stack, folder) for name in (NOISY, OTHER)}
         policies = {NOISY: policy, OTHER: POLICY}
@@ -110,19 +111,28 @@ async def _under_load(folder: Path, policy: CallPolicy, trouble: tuple[int, int]
         def kind(name: str) -> Kind:
             path = CallPath(name, policies[name], HttpTransport(name, clients[name]))
 
-            async def call(number: int) -> bool:
-                async with places:
-                    try:
-                        await path.call(http_call("GET", "/"))
-                    except CallFailed:
-                        return False
+            async def answered() -> bool:
+                try:
+                    await path.call(http_call("GET", "/"))
+                except CallFailed:
+                    return False
+                finally:
+                    places.release()
                 return True
+
+            async def call(number: int) -> bool:
+                await places.acquire()
+                task = asyncio.create_task(answered())
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+                return await asyncio.shield(task)
 
             return Kind(name, CALLS_PER_S, call)
 
         async with asyncio.TaskGroup() as tasks:
             offering = tasks.create_task(offer([kind(NOISY), kind(OTHER)], seconds))
             tasks.create_task(_trouble(clients[NOISY], trouble))
+        await asyncio.gather(*under_way)
         return offering.result()
 
 
