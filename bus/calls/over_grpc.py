@@ -15,6 +15,7 @@ from grpc import ChannelConnectivity, StatusCode
 from bus.calls.balancing import Balancer
 from bus.calls.call import BUSY_STATUSES, GRACE_S, REAL_TIME, Busy, Call, NoAnswer, Reply, Time, Unreachable
 from bus.calls.deadline import HEADER, header_of
+from bus.servers.tls import Identity
 
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_BYTES_MAX = 1024 * 1024
@@ -58,16 +59,20 @@ def grpc_call(
     return Call(method, message, headers=headers, repeatable=repeatable or "Idempotency-Key" in headers)
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """The one place where a channel is made."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+def open_channel(address: str, own: Identity | None = None) -> grpc.aio.Channel:
+    """The one place where a channel is made. With an identity it speaks TLS: it trusts our authority and nobody else,
+    and shows who we are."""
+    if own is None:
+        return grpc.aio.insecure_channel(address, options=OPTIONS)
+    ca, certificate, key = own.pems
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, certificate), options=OPTIONS)
 
 
 @asynccontextmanager
-async def balanced(destination: str, addresses: Sequence[str]) -> AsyncIterator[Balancer]:
+async def balanced(destination: str, addresses: Sequence[str], own: Identity | None = None) -> AsyncIterator[Balancer]:
     """The end of a path to a destination with several addresses."""
     async with AsyncExitStack() as stack:
-        channels = {address: await stack.enter_async_context(open_channel(address)) for address in addresses}
+        channels = {each: await stack.enter_async_context(open_channel(each, own)) for each in addresses}
         yield Balancer(destination, {each: GrpcTransport(destination, channel) for each, channel in channels.items()})
 
 

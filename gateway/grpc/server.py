@@ -101,13 +101,17 @@ async def serving(
 
 
 def open_port(server: grpc.aio.Server, host: str, port: int, own: Identity | None = None) -> str:
-    """The one place where a server's port is opened. Its address; raises `CannotStart`."""
+    """The one place where a server's port is opened. Its address; raises `CannotStart`.
+
+    With an identity it speaks TLS, and only with who shows a certificate of our authority: its callers are services.
+    """
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         if own is None:
             server.add_insecure_port(address)
         else:
-            server.add_secure_port(address, grpc.ssl_server_credentials([(own.pems.key, own.pems.certificate)]))
+            ca, certificate, key = own.pems
+            server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)], ca, True))
     except RuntimeError as error:
         raise CannotStart(f"{address} cannot be had: set TALLY_GRPC_PORT") from error
     return address

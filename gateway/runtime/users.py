@@ -31,13 +31,20 @@ OUTSIDE = ("provider", "carrier")
 """Known to us, and not at the broker."""
 
 
-def made(folder: Path, hosts: Collection[str] = (), *, new_ca: bool = False) -> list[Made]:
-    """A good certificate for everybody. Raises `CertificateUnusable`, also where the extra `tls` is missing."""
+def made(
+    folder: Path, hosts: Collection[str] = (), callers: Collection[str] = (), *, new_ca: bool = False
+) -> list[Made]:
+    """A good certificate for everybody, and for callers from outside, who are nobody at the broker. Raises
+    `CertificateUnusable`, also where the extra `tls` is missing."""
     try:
         from bus.servers.certificates import make
     except ImportError as error:
         raise CertificateUnusable("certificates are made with the extra `tls`: install tallystream[tls]") from error
-    return make(folder, parties(), hosts, new_ca=new_ca)
+    everybody = parties()
+    known = {party.name for party in everybody}
+    if taken := known.intersection(callers):
+        raise CertificateUnusable(f"{min(taken)} is a name of ours: call the caller something else")
+    return make(folder, [*everybody, *(Party(name) for name in callers)], hosts, new_ca=new_ca)
 
 
 def parties() -> list[Party]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import httpx
 import msgspec
 import pytest
 
-from bus.servers.tls import Identity, ca_of
+from bus.calls.call import Call, CallFailed
+from bus.calls.over_grpc import GrpcTransport, grpc_call, open_channel
+from bus.servers.broker import free_port
+from bus.servers.connection import connect
+from bus.servers.tls import Identity, ca_of, identity
 from gateway import compose
+from gateway.grpc.inventory import SERVICE
+from gateway.grpc.proto.tally.inventory.v1.inventory_pb2 import Item, ReserveItemsRequest, ReserveItemsResponse
 from gateway.runtime.users import made
 from gateway.settings import claim
 from tests.system import PATIENCE_S, Shop, System, descendants, running_system, tally, unique
@@ -20,8 +30,38 @@ from tests.system import PATIENCE_S, Shop, System, descendants, running_system, 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("secure")
-    with running_system(folder / "data", TALLY_TLS_DIR=str(folder / "tls")) as system:
+    tls = folder / "tls"
+    made(tls, callers=["warehouse"])
+    with running_system(folder / "data", TALLY_TLS_DIR=str(tls), TALLY_GRPC_PORT=str(free_port())) as system:
         yield system
+
+
+@pytest.fixture
+def warehouse(own: Identity) -> Identity:
+    """A program outside that was given a certificate to call the stock with."""
+    return identity(own.folder, "warehouse")
+
+
+@pytest.fixture
+async def stock(system: System, warehouse: Identity) -> AsyncIterator[GrpcTransport]:
+    """How it calls the stock, which is there."""
+    async with open_channel(at_grpc(system), warehouse) as channel:
+        await asyncio.wait_for(channel.channel_ready(), PATIENCE_S)
+        yield GrpcTransport("stock", channel)
+
+
+def at_grpc(system: System) -> str:
+    return system.running.grpc_address
+
+
+def reserving(shop: Shop, sku: str) -> Call:
+    request = ReserveItemsRequest(order_id=unique("order"), items=[Item(sku=sku, quantity=2)])
+    headers = {"authorization": shop.http.headers["Authorization"], "Idempotency-Key": unique("key")}
+    return grpc_call(f"/{SERVICE}/ReserveItems", request.SerializeToString(), headers)
+
+
+def soon() -> float:
+    return time.monotonic() + PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +144,44 @@ def test_between_services_a_certificate_of_others_is_refused(system: System, own
         httpx.get(f"{system.running.provider_url}/livez", verify=others, timeout=PATIENCE_S)
 
 
+async def test_stock_is_reserved_over_grpc_by_who_shows_a_certificate(shop: Shop, stock: GrpcTransport) -> None:
+    sku = shop.product(units=5)
+    reply = await stock(reserving(shop, sku), soon())
+    answer = ReserveItemsResponse.FromString(reply.body)
+    assert answer.position.startswith("inventory=")
+    shop.caught_up()
+    assert shop.stock(sku) == (5, 2, 3)
+
+
+async def test_a_certificate_is_no_token(stock: GrpcTransport) -> None:
+    reply = await stock(grpc_call(f"/{SERVICE}/ReserveItems", b""), soon())
+    assert reply.headers["grpc-status"] == "UNAUTHENTICATED"
+
+
+async def test_grpc_in_plain_without_a_certificate_or_with_one_of_others_is_refused(
+    system: System, shop: Shop, own: Identity, stock: GrpcTransport, tmp_path: Path
+) -> None:
+    made(tmp_path)
+    sku = shop.product(units=5)
+    others = grpc.ssl_channel_credentials(own.pems.ca, *reversed(identity(tmp_path, "operator").pems[1:]))
+    nobody = grpc.ssl_channel_credentials(own.pems.ca)
+    for channel in (
+        open_channel(at_grpc(system)),
+        grpc.aio.secure_channel(at_grpc(system), nobody),
+        grpc.aio.secure_channel(at_grpc(system), others),
+    ):
+        async with channel:
+            with pytest.raises(CallFailed):
+                await GrpcTransport("stock", channel)(reserving(shop, sku), soon())
+    shop.caught_up()
+    assert shop.stock(sku) == (5, 0, 5)
+
+
+async def test_who_calls_grpc_is_nobody_at_the_broker(system: System, warehouse: Identity) -> None:
+    with pytest.raises(Exception, match="Authorization"):
+        await connect(system.running.nats_url, "tests", identity=warehouse)
+
+
 def test_the_command_line_finds_its_certificate_by_itself(system: System) -> None:
     found = tally(system.folder, "projections", "--json")
     assert found.returncode == 0, found.stderr
@@ -133,6 +211,10 @@ def test_certificates_are_made_and_an_authority_is_not_replaced(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert {each["how"] for each in msgspec.json.decode(done.stdout)} == {"made"}
     claim(tmp_path / "data")  # It is ours, and `tally up` may use it.
+    again = tally(tmp_path / "data", "certs", "--caller", "warehouse", "--json")
+    assert {each["name"] for each in msgspec.json.decode(again.stdout) if each["how"] == "made"} == {"warehouse"}
+    for caller, status in (("orders", 3), ("../x", 2)):
+        assert tally(tmp_path / "data", "certs", "--caller", caller).returncode == status
     ca_of(tmp_path / "data/tls").unlink()
     refused = tally(tmp_path / "data", "certs")
     assert (refused.returncode, refused.stdout) == (3, "")

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -19,6 +20,8 @@ from bus.calls.over_grpc import HTTP_STATUS, GrpcTransport, balanced, grpc_call,
 from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
 from bus.servers.broker import free_port
+from bus.servers.certificates import make
+from bus.servers.tls import Party, identity
 
 METHOD = "/t.Service/Do"
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -26,12 +29,15 @@ Behave = Callable[[bytes, Context], Awaitable[bytes]]
 
 
 @asynccontextmanager
-async def serving(behave: Behave, port: int = 0) -> AsyncIterator[str]:
+async def serving(
+    behave: Behave, port: int = 0, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[str]:
     """The address of a server whose method does so."""
     server = grpc.aio.server()
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(behave)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.Service", {"Do": handler}),))
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    address = f"127.0.0.1:{port}"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -156,3 +162,25 @@ async def test_of_several_one_that_fails_is_left_alone() -> None:
             except CallFailed:
                 continue
     assert answered >= 18
+
+
+async def test_a_call_over_tls_shows_who_makes_it_and_trusts_our_authority_only(tmp_path: Path) -> None:
+    folder, others = tmp_path / "ours", tmp_path / "others"
+    for each in (folder, others):
+        make(each, [Party("stock", serves=True), Party("orders")])
+    ca, certificate, key = identity(folder, "stock").pems
+    credentials = grpc.ssl_server_credentials([(key, certificate)], ca, True)
+    shown: list[str] = []
+
+    async def answer(message: bytes, context: Context) -> bytes:
+        shown.extend(name.decode() for name in context.auth_context()["x509_subject_alternative_name"])
+        return b"here"
+
+    async with serving(answer, credentials=credentials) as address:
+        async with balanced("d", [address], identity(folder, "orders")) as balancer:
+            assert (await balancer(grpc_call(METHOD, b""), soon())).body == b"here"
+        for own in (None, identity(others, "orders")):
+            async with open_channel(address, own) as channel:
+                with pytest.raises(Unreachable):
+                    await GrpcTransport("d", channel)(grpc_call(METHOD, b""), soon())
+    assert shown == ["orders.tally.internal"]
