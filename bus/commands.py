@@ -99,3 +99,11 @@ def command_subject(domain: str, partition: int, token: int = 0) -> str:
 
 def partition_of(aggregate: str, partitions: int) -> int:
     return crc32(aggregate.encode()) % partitions if partitions > 1 else 0
+
+
+def position_in(domain: str, sequence: int, partition: int, partitions: int) -> str:
+    """Where something lies, as it is told outside: `orders=17`, `orders.2=17` where the log has several partitions;
+    empty for 0, which is nowhere. The sequence is the stream's, whichever partition it is."""
+    if not sequence:
+        return ""
+    return f"{domain}.{partition}={sequence}" if partitions > 1 else f"{domain}={sequence}"

@@ -30,6 +30,7 @@ from bus.commands import (
     decode_envelope,
     encode,
     partition_of,
+    position_in,
 )
 from bus.engines.deciding import malformed
 
@@ -248,10 +249,7 @@ class Sender:
             return malformed(error)
         if len(data) > bytes_max:
             return Refused("command_too_large", f"a command is at most {bytes_max} bytes")
-        partitions = self._partitions.get(domain, 1)
-        if partitions > 1 and domain in self._targets:
-            aggregate = self._targets[domain](command)[0]
-        partition = partition_of(aggregate, partitions)
+        partition = self.partition_for(command, aggregate)
         lane = self._lanes.get((domain, partition))
         if lane is None:
             address = partial(self._address, domain, partition)
@@ -266,6 +264,19 @@ class Sender:
     def domain_of(self, command: Struct) -> str:
         """The domain that a command belongs to."""
         return self._domains[type(command)]
+
+    def partition_for(self, command: Struct, aggregate: str = "") -> int:
+        """Where it is decided. `aggregate` chooses where `targets` does not say what it is about."""
+        domain = self._domains[type(command)]
+        partitions = self._partitions.get(domain, 1)
+        if partitions > 1 and domain in self._targets:
+            aggregate = self._targets[domain](command)[0]
+        return partition_of(aggregate, partitions)
+
+    def position(self, command: Struct, sequence: int) -> str:
+        """Where what a command did lies, as it is told outside (see `position_in`)."""
+        domain = self._domains[type(command)]
+        return position_in(domain, sequence, self.partition_for(command), self.partitions_of(domain))
 
     async def ping(self, domain: str, partition: int = 0, timeout_s: float = 0.5) -> bool:
         """Whether an engine answers: an empty frame, an empty answer."""

@@ -78,6 +78,7 @@ class Done(Struct, frozen=True, tag="done", tag_field="outcome", omit_defaults=T
     position: int
     version: int
     location: str = ""
+    partition: int = 0
 
 
 class Rejected(Struct, frozen=True, tag="rejected", tag_field="outcome", omit_defaults=True):

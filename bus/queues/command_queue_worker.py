@@ -235,7 +235,7 @@ class QueueWorker:
             )
             match answer:
                 case Stored(position=position, version=version) | Unchanged(position, version):
-                    return Done(position, version, queued.location)
+                    return Done(position, version, queued.location, self._sender.partition_for(command))
                 case Refused(code, detail) if code in DEFECTS:
                     failures, error = failures + 1, f"{code}: {detail}"
                 case Refused(code, detail, field):

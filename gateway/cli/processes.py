@@ -91,9 +91,10 @@ def compensate(process_id: str, reason: str, as_json: bool) -> None:
 
 
 def _intervene(command: Intervention, as_json: bool) -> None:
-    match asyncio.run(_sent(from_environment(), command)):
-        case Stored(position, version):
-            told = Intervened(command.order_id, version, f"checkout={position}")
+    answer, position = asyncio.run(_sent(from_environment(), command))
+    match answer:
+        case Stored(version=version):
+            told = Intervened(command.order_id, version, position)
             spoken = f"{told.process_id} is told, at {told.position}"
             click.echo(msgspec.json.encode(told).decode() if as_json else spoken)
         case Refused(code, detail):
@@ -109,13 +110,15 @@ def _who() -> str:
         return str(os.getuid())
 
 
-async def _sent(settings: Settings, command: Intervention) -> Answer:
+async def _sent(settings: Settings, command: Intervention) -> tuple[Answer, str]:
+    """What was answered, and where it lies."""
     async with system(settings) as where:
         client = await connect(where.nats_url, "tally", identity=where.operator)
         try:
             sender = compose.sender(client, await compose.open_logs(client, settings))
-            return await sender.send(
+            answer = await sender.send(
                 command, id=f"tally-{uuid4().hex}", actor=f"tally:{_who()}", correlation=command.order_id
             )
+            return answer, sender.position(command, answer.position if isinstance(answer, Stored) else 0)
         finally:
             await close(client)

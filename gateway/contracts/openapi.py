@@ -29,7 +29,7 @@ _TEXT = {"type": "string"}
 _SECONDS = {"type": "integer", "minimum": 1}
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
 
-_PLACE = f"({'|'.join(each.name for each in compose.LOGS)})=[0-9]{{1,18}}"
+_PLACE = f"({'|'.join(each.name for each in compose.LOGS)})(\\.[0-9]{{1,2}})?=[0-9]{{1,18}}"
 
 PARAMETERS: Json = {
     "IdempotencyKey": {
@@ -85,8 +85,9 @@ PARAMETERS: Json = {
 
 HEADERS: Json = {
     "Position": {
-        "description": "Where it lies, for Min-Position; missing where an outbox tells of it later.",
-        "schema": {"type": "string", "pattern": "^[a-z_]+=[0-9]+$"},
+        "description": "Where it lies, for Min-Position: orders=17; orders.2=17 where the log has several partitions."
+        " Missing where an outbox tells of it later.",
+        "schema": {"type": "string", "pattern": "^[a-z_]+(\\.[0-9]+)?=[0-9]+$"},
     },
     "ETag": {"description": "For If-Match and If-None-Match.", "schema": {"type": "string", "pattern": '^".+"$'}},
     "Location": {"description": "Where it is to be seen.", "schema": {"type": "string", "pattern": "^/v[0-9]+/"}},

@@ -97,12 +97,11 @@ class Commanding:
             )
         finally:
             self._running.discard(key.id)
-        domain = self._sender.domain_of(command)
         match answer:
             case Stored(position, version, events, repeated):
-                return Written(f"{domain}={position}" if position else "", version, events, repeated)
+                return Written(self._sender.position(command, position), version, events, repeated)
             case Unchanged(position, version):
-                return Written(f"{domain}={position}" if position else "", version, None, repeated=False)
+                return Written(self._sender.position(command, position), version, None, repeated=False)
             case Refused(code, detail, field):
                 if code == "id_reused":
                     code, detail = key.reused, "the same key was used with another body before"

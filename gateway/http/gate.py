@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, NoReturn
 
 import msgspec
@@ -56,9 +56,9 @@ from projections.reader import Reader
 WAIT_S = 2.0
 WAIT_MAX_S = 30.0
 ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18}){0,2}"')
-POSITION_PATTERN = re.compile(r"([a-z_]{1,64})=(\d{1,18})")
+POSITION_PATTERN = re.compile(r"([a-z_]{1,64})(?:\.\d{1,2})?=(\d{1,18})")
 WAITS_PATTERN = re.compile(r"wait=(\d{1,5}(?:\.\d{1,3})?)")
-POSITIONS_MAX = 16
+POSITIONS_MAX = 64
 _DEADLINE = HEADER.lower().encode()
 
 log = logging.getLogger(__name__)
@@ -194,10 +194,7 @@ class Gate:
         asked = header(request, b"min-position")
         if not asked:
             return {}
-        wanted = positions(asked)
-        unknown = [domain for domain in wanted if domain not in self.logs]
-        if unknown:
-            raise Problem(422, "malformed", f"there is no log {unknown[0]}", field="header:Min-Position")
+        wanted = positions(asked, self.logs)
         prefer = header(request, b"prefer") or ""
         waits = WAITS_PATTERN.search(prefer)
         wait_s = min(float(waits[1]), WAIT_MAX_S) if waits else WAIT_S
@@ -288,16 +285,23 @@ def is_known(request: AnyRequest, etag: str) -> bool:
     return etag in tags or "*" in tags
 
 
-def positions(header: str) -> dict[str, int]:
-    """`orders=12,inventory=7` as a dict. Raises `Problem` for anything else."""
-    if not header:
-        return {}
+def positions(header: str, logs: Collection[str]) -> dict[str, int]:
+    """`orders=12,inventory=7` as a dict; `orders.2=12` is the same place, for a sequence is the stream's. Raises
+    `Problem` for anything else, and for a log that there is not."""
     wanted: dict[str, int] = {}
     parts = header.split(",")
-    for part in parts[:POSITIONS_MAX]:
+    if len(parts) > POSITIONS_MAX:
+        raise _no_position(f"at most {POSITIONS_MAX} positions are waited for")
+    for part in parts:
         match = POSITION_PATTERN.fullmatch(part.strip())
-        if match is None or len(parts) > POSITIONS_MAX:
-            detail = "positions look like orders=12,inventory=7"
-            raise Problem(422, "malformed", detail, field="header:Min-Position")
-        wanted[match[1]] = max(int(match[2]), wanted.get(match[1], 0))
+        if match is None:
+            raise _no_position("positions look like orders=12,inventory=7, or orders.2=12 of a partition")
+        log, sequence = match[1], int(match[2])
+        if log not in logs:
+            raise _no_position(f"there is no log {log}")
+        wanted[log] = max(sequence, wanted.get(log, 0))
     return wanted
+
+
+def _no_position(detail: str) -> Problem:
+    return Problem(422, "malformed", detail, field="header:Min-Position")

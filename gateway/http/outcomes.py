@@ -31,6 +31,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec import Struct
 
+from bus.commands import partition_of, position_in
 from bus.logs.log import Log
 from bus.queues.command_queue import CommandQueue, Done, GivenUp, Place, Rejected
 from bus.sender import COMMAND_TIMEOUT_S
@@ -119,7 +120,7 @@ class Outcomes:
             if not await self._closed(asked):
                 return CommandStatus(id, "pending", detail="it may still be written")
             found = await self._history.of_command(asked.log, asked.command_id)
-        return _told(id, asked, found)
+        return _told(id, asked, found, self._logs[asked.log].partitions)
 
     async def _of_queued(self, id: str, asked: Asked, place: Place) -> CommandStatus:
         outcome = await self._queue.outcome(place)
@@ -127,12 +128,13 @@ class Outcomes:
         if outcome is None and not waits:
             outcome = await self._queue.outcome(place)  # Told before it left the queue.
         if isinstance(outcome, Done):
-            position = f"{asked.log}={outcome.position}" if outcome.position else ""
+            partitions = self._logs[asked.log].partitions
+            position = position_in(asked.log, outcome.position, outcome.partition, partitions)
             return CommandStatus(id, "done", position, outcome.version, outcome.location)
         if waits:
             return CommandStatus(id, "pending", detail="it waits in the queue")
         if found := await self._history.of_command(asked.log, asked.command_id):
-            return _told(id, asked, found)
+            return _told(id, asked, found, self._logs[asked.log].partitions)
         match outcome:
             case Rejected(code, detail, field):
                 return _rejected(id, code, detail, field)
@@ -155,7 +157,7 @@ class Outcomes:
         return await self._reached(commit_index(asked.log), upto, WAIT_S)
 
 
-def _told(id: str, asked: Asked, found: list[Recorded]) -> CommandStatus:
+def _told(id: str, asked: Asked, found: list[Recorded], partitions: int) -> CommandStatus:
     if not found:
         return _rejected(id, "not_written", "it was not written, and will not be")
     first = found[0]
@@ -163,7 +165,8 @@ def _told(id: str, asked: Asked, found: list[Recorded]) -> CommandStatus:
         return _rejected(id, "id_reused", "the same key was used with another body before")
     kind = first.commit.aggregate.partition(":")[0]
     location = PLACES.get(f"{asked.log}/{kind}", PLACES.get(asked.log, "")).format(first.commit.correlation)
-    return CommandStatus(id, "done", f"{asked.log}={first.sequence}", first.commit.version, location)
+    position = position_in(asked.log, first.sequence, partition_of(first.commit.aggregate, partitions), partitions)
+    return CommandStatus(id, "done", position, first.commit.version, location)
 
 
 def _rejected(id: str, code: str, detail: str, field: str = "") -> CommandStatus:

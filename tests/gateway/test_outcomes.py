@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import pytest
 
+from bus.commands import partition_of
 from bus.logs.blocks import GENESIS, EncodedCommit, hash_of, seal
 from bus.logs.log import Appended, MemoryLog
 from bus.queues.command_queue import CommandQueue
@@ -64,13 +65,13 @@ class Case:
             now=lambda: self.now,
         )
 
-    async def write(self, id: str, at_s: float, digest: str = "a" * 32) -> None:
+    async def write(self, id: str, at_s: float, digest: str = "a" * 32, partition: int = 0) -> None:
         commit = EncodedCommit(id, "o1", 1, msgspec.Raw(PLACED), digest, "staff:s", "", "o1", "", None)
         at = datetime.fromtimestamp(at_s, UTC)
         data = seal(self.log.epoch, at, self.tip, [msgspec.json.encode(commit)])
-        last = await self.log.last(0)
+        last = await self.log.last(partition)
         self.tip = hash_of(data)
-        assert isinstance(await self.log.append(0, data, self.tip, last.sequence if last else 0), Appended)
+        assert isinstance(await self.log.append(partition, data, self.tip, last.sequence if last else 0), Appended)
 
     async def status(self) -> str:
         return (await self.outcomes.of("id", ASKED)).status
@@ -82,6 +83,13 @@ async def test_what_is_in_the_log_is_done_and_says_where() -> None:
     status = await case.outcomes.of("id", ASKED)
     assert (status.status, status.position, status.version) == ("done", "orders=2", 1)
     assert status.location == "/v1/orders/o1"
+
+
+async def test_where_a_log_has_several_partitions_its_own_is_named() -> None:
+    case, partition = Case(), partition_of("o1", 2)
+    assert partition == 1
+    await case.write(ASKED.command_id, DEADLINE_S - 1, partition=partition)
+    assert (await case.outcomes.of("id", ASKED)).position == "orders.1=2"
 
 
 async def test_nothing_is_rejected_while_a_late_block_may_come() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.commanding import uuid7
-from gateway.http.gate import AnyRequest, expected_version, is_known, positions
+from gateway.http.gate import POSITIONS_MAX, AnyRequest, expected_version, is_known, positions
 from gateway.http.pages import after, page
 from gateway.http.problems import Problem
 
@@ -60,16 +60,33 @@ def test_any_text_is_a_cursor_or_a_problem(cursor: str) -> None:
         assert isinstance(after(cursor), str)
 
 
+LOGS = ("orders", "inventory")
+
+
 def test_positions_are_read() -> None:
-    assert positions("") == {}
-    assert positions("orders=12") == {"orders": 12}
-    assert positions("orders=12, inventory=7,orders=3") == {"orders": 12, "inventory": 7}
+    assert positions("orders=12", LOGS) == {"orders": 12}
+    assert positions("orders=12, inventory=7,orders=3", LOGS) == {"orders": 12, "inventory": 7}
+    assert positions("orders.3=12,orders.0=17", LOGS) == {"orders": 17}
 
 
-@pytest.mark.parametrize("header", ["orders", "=1", "orders=1,", "Orders=1", "orders=" + "9" * 19, "a=1," * 17 + "a=1"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "orders",
+        "=1",
+        "orders=1,",
+        "Orders=1",
+        "orders=" + "9" * 19,
+        "orders.100=1",
+        "orders.=1",
+        "payments=1",
+        ",".join(["orders=1"] * (POSITIONS_MAX + 1)),
+    ],
+)
 def test_positions_that_make_no_sense_are_refused(header: str) -> None:
     with pytest.raises(Problem) as refused:
-        positions(header)
+        positions(header, LOGS)
     assert (refused.value.status, refused.value.field) == (422, "header:Min-Position")
 
 
