@@ -1,5 +1,5 @@
-"""`tally parked`, `redrive` and `discard`: what read models could not handle, commands that were given up, and what
-becomes of them."""
+"""`tally parked`, `redrive` and `discard`: what read models could not handle, what was given up of commands and
+reactions, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gateway.cli.tables import show
 from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment
 from gateway.views import parked as mend
-from gateway.views.parked import NotMended
-from projections.mending import Parked, ParkedKeys
+from gateway.views.parked import AllParked, NotMended
+from projections.mending import Parked
 from projections.parking import Redriven
 
 Result = TypeVar("Result")
 
 _read_model = click.option(
-    "--in", "read_model", default="", help="Only in this read model; `commands` are those given up."
+    "--in", "read_model", default="", help="Only in this read model; `commands`, or what reacts, are those given up."
 )
 _as_json = click.option("--json", "as_json", is_flag=True)
 
@@ -44,9 +44,11 @@ def parked(as_json: bool) -> None:
     show(table)
     if found.left_out:
         click.echo(f"and {found.left_out} more keys")
+    if found.silent:
+        click.echo(f"nobody says what reactions of {', '.join(found.silent)} are parked: nobody runs them")
 
 
-async def _parked(settings: Settings) -> ParkedKeys:
+async def _parked(settings: Settings) -> AllParked:
     async with _connected(settings) as client:
         return await _listed(client, "")
 
@@ -115,7 +117,7 @@ def _tell(key: str, outcomes: dict[str, Redriven], as_json: bool, done: str) -> 
     raise SystemExit(1 if any(outcome.left for outcome in outcomes.values()) else 0)
 
 
-async def _listed(client: Client, key: str) -> ParkedKeys:
+async def _listed(client: Client, key: str) -> AllParked:
     return await _done(mend.parked(client, key))
 
 

@@ -13,6 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from bus.control import ask
 from bus.queues import command_queue_worker
+from bus.reactors.mending import verb_of
 from bus.reactors.processes import PING
 from gateway.http.gate import AnyRequest, gate_of
 from gateway.http.problems import Problem
@@ -89,10 +90,15 @@ async def readyz(request: AnyRequest) -> Ready:
             reasons.append(f"the head of {standing.stream} cannot be seen: nobody knows what {name} lacks")
         elif standing.parked_keys:
             warnings.append(f"the read model {name} has {standing.parked_keys} keys parked: `tally parked` shows them")
-    told = await asyncio.gather(*(ask(state.client, f"{PING}.{service}") for service in state.reacting))
+    told = await asyncio.gather(*(ask(state.client, verb_of(PING, service)) for service in state.reacting))
     silent = [service for service, reply in zip(state.reacting, told, strict=True) if reply.code]
     if silent:
         reasons.append(f"nobody runs the processes of {', '.join(silent)}")
+    warnings += [
+        f"{service} has given up reactions for {reply.detail} keys: `tally parked` shows them"
+        for service, reply in zip(state.reacting, told, strict=True)
+        if reply.detail not in ("", "0") and not reply.code
+    ]
     if (await ask(state.client, command_queue_worker.PING)).code:
         reasons.append("nobody handles the queue of commands")
     if reasons:

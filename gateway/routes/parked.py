@@ -1,4 +1,4 @@
-"""What is parked: keys that read models could not handle, commands that were given up."""
+"""What is parked: keys that read models could not handle, commands and reactions that were given up."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gateway.http.kinds import REQUEST, VIEW
 from gateway.http.problems import refused, unavailable
 from gateway.http.security import requires
 from gateway.views import parked
-from gateway.views.parked import NotMended
-from projections.mending import REASON_CHARS_MAX, ParkedKeys
+from gateway.views.parked import AWAY, AllParked, NotMended
+from projections.mending import REASON_CHARS_MAX
 from projections.parking import Redriven
 
 Result = TypeVar("Result")
@@ -30,16 +30,17 @@ class DiscardBody(Struct, frozen=True):
 
 
 @get("/v1/parked", opt=requires("staff") | VIEW, tags=["projections"])
-async def list_parked(request: AnyRequest) -> ParkedKeys:
+async def list_parked(request: AnyRequest) -> AllParked:
     """Every parked key, each read model's longest waiting first; then every queued command that was given up, as a key
-    of a read model called `commands`."""
+    of a read model called `commands`; then reactions that were, by key, each as of a read model called as what reacts.
+    `silent` names services that do not say at the moment."""
     return await _mended(parked.parked(request.app.state.client))
 
 
 @post("/v1/parked/{id:str}/redrive", status_code=200, opt=requires("admin") | REQUEST, tags=["projections"])
 async def redrive_parked(request: AnyRequest, id: PathId, dry_run: bool = False) -> Redriven:
     """Deal again with what waits for a key, in order, up to the first that fails again; of a long queue the first part.
-    With `dry_run` nothing is changed. A command is put into the queue again."""
+    With `dry_run` nothing is changed. A command is put into the queue again, a reaction tried once."""
     return await _mended(parked.redrive(request.app.state.client, id, dry_run=dry_run))
 
 
@@ -52,7 +53,8 @@ async def redrive_parked(request: AnyRequest, id: PathId, dry_run: bool = False)
     tags=["projections"],
 )
 async def discard_parked(request: AnyRequest, id: PathId, data: DiscardBody) -> Response[Redriven]:
-    """Give up the first commit that waits for a key, for ever, and deal with what is behind it; reject a command."""
+    """Give up the first commit that waits for a key, for ever, and deal with what is behind it; reject a command, leave
+    a reaction undone."""
     doing = parked.discard(request.app.state.client, id, data.sequence, data.offset, data.reason)
     return Response(await _mended(doing), status_code=200)
 
@@ -62,8 +64,8 @@ async def _mended(doing: Awaitable[Result]) -> Result:
     try:
         return await doing
     except NotMended as error:
-        if error.code in ("nobody_there", "no_answer"):
-            detail = "nobody keeps the read models and the queue at the moment"
+        if error.code in AWAY:
+            detail = "nobody keeps the read models and the queue, or reacts, at the moment"
             raise unavailable("unavailable", detail) from error
         if error.code == "not_done":
             raise unavailable("unavailable", error.detail) from error

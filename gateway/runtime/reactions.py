@@ -11,12 +11,13 @@ import msgspec
 
 from bus.announcements import Announcer
 from bus.calls.discovery import Discovery
-from bus.control import pong, serve
+from bus.control import Reply, serve
 from bus.logs.jetstream import JetStreamLog
 from bus.presence import Present
 from bus.queues.work_queue import WorkQueue
 from bus.reactors.alarms import Alarms
 from bus.reactors.checkpoints import Checkpoints
+from bus.reactors.mending import DISCARD, PARKED, REDRIVE, Mending, verb_of
 from bus.reactors.observers import intake
 from bus.reactors.processes import PING, follow, observe, relay, ring
 from bus.reactors.reactor import Reactor
@@ -52,11 +53,14 @@ async def run_reactions(
         timers = {name: Timers(client, name, settings.replicas) for name in timings}
         for timer in timers.values():
             await timer.open()
-        reactors = list(_inside(logs, sender, checkpoints, Announcer(client), services))
+        of_service: dict[str, list[AnyReactor]] = {service: [] for service in compose.reacting() & set(services)}
+        for service, reactor in _inside(logs, sender, checkpoints, Announcer(client), services):
+            of_service[service].append(reactor)
         for effects in compose.effects():
             if effects.log in services:
                 decoder, made = compose.decoders()[effects.log], await stack.enter_async_context(effects.opened(means))
-                reactors.append(Reactor(effects.name, logs[effects.log], decoder, made, checkpoints))
+                reactor = Reactor(effects.name, logs[effects.log], decoder, made, checkpoints)
+                of_service[effects.log].append(reactor)
         working = [
             (WorkQueue(client, jobs.queue, settings.replicas), await stack.enter_async_context(jobs.opened(means)))
             for jobs in compose.jobs()
@@ -67,8 +71,9 @@ async def run_reactions(
             Alarms(f"{name}-alarms", logs[name], decoders[name], timing, timers[name], checkpoints)
             for name, timing in timings.items()
         ]
-        for service in compose.reacting() & set(services):
-            await serve(client, f"{PING}.{service}", pong)
+        reactors = [reactor for each in of_service.values() for reactor in each]
+        for service, its in of_service.items():
+            await _mendable(client, service, Mending(its))
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(mesh.watch())
@@ -89,14 +94,26 @@ async def run_reactions(
                 await each.save()
 
 
+async def _mendable(client: Client, service: str, mending: Mending) -> None:
+    """Tell whoever asks that this service reacts, and what it gave up; mend what one is asked to."""
+
+    async def there(_: dict[str, str]) -> Reply:
+        return Reply(detail=str(mending.keys))
+
+    await serve(client, verb_of(PING, service), there)
+    await serve(client, verb_of(PARKED, service), mending.parked)
+    await serve(client, verb_of(REDRIVE, service), mending.redrive)
+    await serve(client, verb_of(DISCARD, service), mending.discard)
+
+
 def _inside(
     logs: dict[str, JetStreamLog],
     sender: Sender,
     checkpoints: Checkpoints,
     announcer: Announcer,
     services: Collection[str],
-) -> Iterator[AnyReactor]:
-    """What stays between services: processes and policies."""
+) -> Iterator[tuple[str, AnyReactor]]:
+    """What stays between services, with the service that it is of: processes and policies."""
     decoders = compose.decoders()
     for process in compose.PROCESSES:
         name = process.domain.name
@@ -105,13 +122,13 @@ def _inside(
         for stream, events in process.observes.items():
             reactions = dict.fromkeys(events, observe(sender, process.wrap))
             told_by = process.intake(stream)
-            yield Reactor(told_by, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)
+            yield name, Reactor(told_by, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)
         relaying = dict.fromkeys(process.domain.events, relay(sender, process.steps, name))
-        yield Reactor(process.relay, logs[name], decoders[name], relaying, checkpoints, told=announcer)
+        yield name, Reactor(process.relay, logs[name], decoders[name], relaying, checkpoints, told=announcer)
     for policy in compose.POLICIES:
         if policy.name not in services:
             continue
         for stream, events in policy.observes.items():
             reactions = dict.fromkeys(events, follow(sender, policy))
-            name = intake(policy.name, stream)
-            yield Reactor(name, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)
+            told_by = intake(policy.name, stream)
+            yield policy.name, Reactor(told_by, logs[stream], decoders[stream], reactions, checkpoints, told=announcer)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bus import rights
 from bus.queues import command_queue_worker
+from bus.reactors import mending
 from bus.reactors.observers import Process, intake
 from bus.reactors.processes import PING
 from bus.servers.tls import BROKER, OPERATOR, SYSTEM, CertificateUnusable, Party
@@ -90,7 +91,8 @@ def _of_service(name: str) -> Rights:
     if name in {each.name for each in compose.STATE_STORED}:
         given += rights.tells_state(name)
     if name in compose.reacting():
-        given += rights.answers_control(f"{PING}.{name}")
+        verbs = (PING, mending.PARKED, mending.REDRIVE, mending.DISCARD)
+        given += rights.answers_control(*(mending.verb_of(verb, name) for verb in verbs))
     if name in compose.timings():
         given += rights.has_timers(name)
     given += _all(_of_process(each) for each in compose.PROCESSES if each.domain.name == name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiosqlite
@@ -14,13 +13,12 @@ from nats.aio.client import Client
 from bus.announcements import Announcer, Standings
 from bus.logs.blocks import decoder_of, hash_of, seal
 from bus.logs.log import LogDamaged, MemoryLog
-from bus.reactors.checkpoints import Checkpoints
-from bus.reactors.reactor import Again, Occurrence, Reaction, Reactor, ReactorLimits
-from tests.bus.counter import Added, CounterEvent, Scribbled, counters
+from bus.reactors.checkpoints import Checkpoints, Place, Stands
+from bus.reactors.reactor import Again, Occurrence, Reactor, ReactorLimits
+from tests.bus.counter import Added, Scribbled, counters
+from tests.bus.reacting import QUICK, Reacted, reactor_on, running
 from tests.bus.waiting import PATIENCE_S, turns, until
 from tests.bus.written import AT, Written
-
-QUICK = ReactorLimits(backoff_s=0.0, checkpoint_every_s=0.005)
 
 
 @pytest.fixture
@@ -38,38 +36,6 @@ async def checkpoints(path: Path) -> AsyncIterator[Checkpoints]:
     opened = await Checkpoints.open(path)
     yield opened
     await opened.close()
-
-
-class Reacted:
-    """A reaction that notes what it is called for, and fails as it is told."""
-
-    def __init__(self) -> None:
-        self.tried: list[tuple[str, str]] = []
-        self.done: list[str] = []
-        self.troubles: dict[str, list[Exception]] = {}
-        self.gates: dict[str, asyncio.Event] = {}
-
-    async def __call__(self, what: Occurrence) -> None:
-        self.tried.append((what.commit.aggregate, what.id))
-        if gate := self.gates.get(what.commit.aggregate):
-            await gate.wait()
-        if troubles := self.troubles.get(what.id):
-            raise troubles.pop(0)
-        self.done.append(what.id)
-
-
-def reactor_on(
-    written: Written, checkpoints: Checkpoints, reaction: Reaction, limits: ReactorLimits = QUICK
-) -> Reactor[CounterEvent]:
-    return Reactor("test", written.log, decoder_of(counters()), {Added: reaction}, checkpoints, limits)
-
-
-@asynccontextmanager
-async def running(reactor: Reactor[CounterEvent]) -> AsyncIterator[Reactor[CounterEvent]]:
-    task = asyncio.create_task(reactor.run())
-    yield reactor
-    task.cancel()
-    await asyncio.wait({task})
 
 
 async def parked(path: Path) -> list[tuple[object, ...]]:
@@ -249,21 +215,52 @@ async def test_what_still_fails_at_the_next_start_stays_parked_with_all_behind_i
         assert [(sequence, offset) for _, sequence, offset, _, _ in await parked(path)] == [(2, 0), (3, 0)]
 
 
-async def test_a_restart_resumes_from_the_checkpoint_and_repeats_only_what_was_under_way(
-    written: Written, checkpoints: Checkpoints
-) -> None:
-    for key in "abc":
+async def test_a_restart_repeats_only_what_was_under_way(written: Written, checkpoints: Checkpoints) -> None:
+    await written.block(*((key, [Added(key, 1)]) for key in "abc"))
+    for key in "def":
         await written.block((key, [Added(key, 1)]))
     before = Reacted()
-    before.gates["b"] = asyncio.Event()
+    before.gates["b"] = before.gates["e"] = asyncio.Event()
     async with running(reactor_on(written, checkpoints, before)) as reactor:
-        await until(lambda: len(before.done) == 2)
+        await until(lambda: len(before.done) == 4)
+        await reactor.save()
+    assert reactor.position == 1
+    await written.block(("b", [Added("b", 2)]), ("g", [Added("g", 1)]))
+    after = Reacted()
+    after.gates["b"] = asyncio.Event()
+    async with running(reactor_on(written, checkpoints, after)) as reactor:
+        await until(lambda: len(after.done) == 2)
+        assert reactor.position == 1  # What waits from before holds it back, as it did.
+        after.gates["b"].set()
+        await until(lambda: reactor.position == 6 and not reactor.working)
+    assert sorted(after.done) == ["counters-2-1", "counters-4-0", "counters-6-0", "counters-6-1"]
+    assert after.done.index("counters-2-1") < after.done.index("counters-6-0")
+
+
+async def test_what_was_under_way_and_matters_no_more_is_passed_over(
+    written: Written, checkpoints: Checkpoints
+) -> None:
+    await checkpoints.save_ahead("test", "memory", Stands(3, {Place(2, 0), Place(3, 0)}))
+    await written.block(("a", [Scribbled("a", "-")]))
+    await written.block(("a", [Added("a", 1)]))
+    reacted = Reacted()
+    async with running(reactor_on(written, checkpoints, reacted)) as reactor:
+        await until(lambda: reactor.position == 3)
+    assert reacted.done == ["counters-3-0"]
+
+
+async def test_of_a_block_that_is_not_all_begun_all_is_repeated(written: Written, checkpoints: Checkpoints) -> None:
+    await written.block(*((key, [Added(key, 1)]) for key in "abcd"))
+    before = Reacted()
+    before.gates["b"] = before.gates["c"] = asyncio.Event()
+    limits = ReactorLimits(window_max=2, checkpoint_every_s=0.005)
+    async with running(reactor_on(written, checkpoints, before, limits)) as reactor:
+        await until(lambda: len(before.tried) == 3)  # And there is no room for the fourth.
         await reactor.save()
     after = Reacted()
     async with running(reactor_on(written, checkpoints, after)) as reactor:
-        await until(lambda: reactor.position == 4 and not reactor.working)
-    assert before.done == ["counters-2-0", "counters-4-0"]
-    assert sorted(after.done) == ["counters-3-0", "counters-4-0"]
+        await until(lambda: reactor.position == 2)
+    assert sorted(after.done) == [f"counters-2-{offset}" for offset in range(4)]
 
 
 async def test_a_stopped_reactor_leaves_no_checkpoint_beyond_what_it_did(
@@ -301,6 +298,18 @@ async def test_a_position_of_another_epoch_is_no_position(checkpoints: Checkpoin
     assert await checkpoints.load("test", "memory") == 0
     await checkpoints.save("test", "memory", 3)
     assert await checkpoints.load("test", "memory") == 3
+    await checkpoints.save_ahead("test", "before", Stands(100, {Place(50, 0)}))
+    assert await checkpoints.stands("test", "memory") == Stands(3)
+
+
+async def test_where_a_reactor_stands_is_true_whichever_half_of_it_is_older(checkpoints: Checkpoints) -> None:
+    await checkpoints.save("test", "memory", 3)
+    await checkpoints.save_ahead("test", "memory", Stands(9, {Place(4, 2), Place(7, 0)}))
+    assert await checkpoints.stands("test", "memory") == Stands(9, [Place(4, 2), Place(7, 0)])
+    await checkpoints.save("test", "memory", 6)
+    assert await checkpoints.stands("test", "memory") == Stands(9, [Place(7, 0)])
+    await checkpoints.save("test", "memory", 12)
+    assert await checkpoints.stands("test", "memory") == Stands(12)
 
 
 async def test_a_damaged_log_ends_the_reactor(written: Written, checkpoints: Checkpoints) -> None:

@@ -157,7 +157,7 @@ class Shop:
         head = await self.log.head()
         try:
             await until(lambda: reactor.position >= head and enough())
-            return await checkpoints.parked("mail")
+            return list(await checkpoints.parked("mail"))
         finally:
             running.cancel()
             await asyncio.wait({running})

@@ -103,6 +103,10 @@ def test_what_is_queued_is_done(shop: Shop) -> None:
     shop.caught_up()
 
 
+def test_every_service_says_what_it_gave_up(shop: Shop) -> None:
+    assert shop.http.get("/v1/parked").json() == {"items": [], "left_out": 0, "silent": []}
+
+
 def test_each_service_is_a_process_of_its_own(system: System) -> None:
     assert system.process is not None
     running = descendants(system.process.pid).values()
