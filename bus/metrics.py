@@ -45,6 +45,9 @@ call_retries_refused = Counter(
     "tally_call_retries_refused_total", "Tries that were left out, for the budget was spent.", ("destination",)
 )
 call_fallbacks = Counter("tally_call_fallbacks_total", "Calls whose fallback was the answer.", ("destination",))
+degraded_answers = Counter(
+    "tally_degraded_answers_total", "Answers that did without something that could not be had.", ("lacks",)
+)
 call_faults = Counter("tally_call_faults_total", "Faults that were put in on purpose.", ("destination", "kind"))
 breaker_state = Gauge(
     "tally_breaker_state",

@@ -25,7 +25,7 @@ from nats.aio.msg import Msg
 from bus import metrics, tracing
 from bus.calls.call import Call
 from bus.calls.deadline import deadline_of
-from bus.calls.path import CallPath
+from bus.calls.path import CallPath, Fallback
 from bus.commands import Answer, Envelope, Stored, Unavailable, Unchanged, Unknown
 from bus.engines.filling import Frame, Item
 from bus.outboxes.database import Database, Outboxed, Outcome
@@ -208,10 +208,12 @@ async def answer_queries(client: Client, database: Database[State, Command, Even
         await client.subscribe(subject, queue="state", cb=arrived)
 
 
-async def ask(service: CallPath, aggregate: str, deadline: float = math.inf) -> Kept:
-    """What a service keeps of an aggregate. Raises `CallFailed`, and `Unanswered` where the answer makes no sense."""
+async def ask(service: CallPath, aggregate: str, deadline: float = math.inf, fallback: Fallback | None = None) -> Kept:
+    """What a service keeps of an aggregate. Raises `CallFailed` where there is no `fallback`; `Unanswered` where the
+    answer makes no sense."""
     name = service.destination
-    reply = await service.call(Call(state_subject(name), aggregate.encode(), repeatable=True), deadline=deadline)
+    call = Call(state_subject(name), aggregate.encode(), repeatable=True)
+    reply = await service.call(call, deadline=deadline, fallback=fallback)
     try:
         return msgspec.json.decode(reply.body, type=Kept)
     except msgspec.DecodeError as error:

@@ -106,6 +106,7 @@ HEADERS: Json = {
     "Sunset": {"description": "From then on it may be gone (RFC 8594).", "required": True, "schema": _TEXT},
     "Link": {"description": "The next page (RFC 8288).", "schema": _TEXT},
     "Warning": {"description": "What is shown is older than Min-Position.", "schema": _TEXT},
+    "Degraded": {"description": "What the answer does without, for it cannot be had at the moment.", "schema": _TEXT},
     "Traceparent": {"description": "The trace that this request belongs to.", "required": True, "schema": _TEXT},
     "Authenticate": {"description": "The scheme.", "required": True, "schema": {"const": "Bearer"}},
 }
@@ -235,9 +236,9 @@ def _well(answer: Json, status: int, kind: Kind) -> bool:
     if kind == "write":
         names += ["Position", "ETag"] + (["Location"] if status == 201 else [])
     elif kind == "query":
-        names += ["Warning", "Link"]
-    elif kind == "request" and status == 202:
-        names += ["Location"]
+        names += ["Warning", "Link", "Degraded"]
+    elif kind == "request":
+        names += ["Location"] if status == 202 else ["Degraded"]
     maybe_unchanged = False
     for content in answer.get("content", {}).values():
         schema = content["schema"]

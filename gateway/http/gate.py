@@ -17,7 +17,7 @@ from litestar.params import Parameter
 from msgspec import Raw, Struct
 
 from bus.announcements import Standings
-from bus.calls.call import CallFailed, DeadlineExceeded
+from bus.calls.call import CallFailed, DeadlineExceeded, Reply
 from bus.calls.deadline import HEADER, deadline_of
 from bus.calls.path import CallPath
 from bus.commands import COMMAND_BYTES_MAX, digest_of
@@ -39,6 +39,7 @@ from gateway.http.commanding import (
     uuid7,
 )
 from gateway.http.consequences import Consequences
+from gateway.http.degraded import lacks
 from gateway.http.outcomes import Asked, Outcomes, asked_now, sealed
 from gateway.http.problems import Problem, refused, unavailable
 from gateway.http.reached import reached
@@ -55,10 +56,14 @@ from projections.reader import Reader
 
 WAIT_S = 2.0
 WAIT_MAX_S = 30.0
+OPTIONAL_S = 1.0
+"""For how long a service is asked for what the answer can do without."""
 ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18}){0,2}"')
 POSITION_PATTERN = re.compile(r"([a-z_]{1,64})(?:\.\d{1,2})?=(\d{1,18})")
 WAITS_PATTERN = re.compile(r"wait=(\d{1,5}(?:\.\d{1,3})?)")
 POSITIONS_MAX = 64
+_NOTHING_KEPT = Reply(200, msgspec.json.encode(Kept(0, Raw(b"null"))))
+"""In place of what a service keeps, where it does not say."""
 _DEADLINE = HEADER.lower().encode()
 
 log = logging.getLogger(__name__)
@@ -174,14 +179,36 @@ class Gate:
 
         Raises `Problem` 503 where it does not say, 504 where the client's time is up.
         """
+        deadline = time.monotonic() + time_left_s(request)
         try:
-            return await ask(self._services[service], aggregate, time.monotonic() + time_left_s(request))
-        except DeadlineExceeded as error:
-            raise Problem(504, "deadline_exceeded", str(error)) from error
+            return await ask(self._services[service], aggregate, deadline)
         except CallFailed as error:
+            if isinstance(error, DeadlineExceeded) and time.monotonic() >= deadline:
+                raise Problem(504, "deadline_exceeded", str(error)) from error
             raise unavailable("unavailable", str(error), error.retry_after_s) from error
         except Unanswered as error:
             raise unavailable("unavailable", str(error)) from error
+
+    async def kept_if_told(self, request: AnyRequest, service: str, aggregate: str) -> Kept | None:
+        """The same for an answer that can do without, and says so: None where the service does not tell it soon."""
+
+        told = True
+
+        def without(_: CallFailed) -> Reply:
+            nonlocal told
+            told = False
+            return _NOTHING_KEPT
+
+        deadline = time.monotonic() + min(OPTIONAL_S, time_left_s(request))
+        try:
+            kept = await ask(self._services[service], aggregate, deadline, without)
+        except Unanswered as error:
+            log.warning("%s", error)
+            told = False
+        if told:
+            return kept
+        lacks(request, service)
+        return None
 
     async def fresh(self, request: AnyRequest, *models: Projection) -> dict[str, str]:
         """Wait until these read models show what `Min-Position` asks for. Headers to add: a warning when stale.

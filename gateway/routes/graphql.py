@@ -10,6 +10,7 @@ from litestar import MediaType, Response, get, post
 from msgspec import Meta, Struct, field
 
 from gateway.http.bodies import JsonBody
+from gateway.http.degraded import headers_of, lacking
 from gateway.http.gate import AnyRequest, gate_of
 from gateway.http.kinds import REQUEST
 from gateway.routes.customers import SERVICE
@@ -28,7 +29,8 @@ class GraphQLBody(Struct, frozen=True):
 @post("/v1/graphql", dto=JsonBody[GraphQLBody], return_dto=None, status_code=200, opt=REQUEST, tags=["graphql"])
 async def query_graphql(request: AnyRequest, data: GraphQLBody) -> Response[dict[str, Any]]:
     """Answer a query; `/schema/graphql` says what may be asked. A customer sees its own orders only. What is no query,
-    goes too deep or may cost too much is 422; what fails while it is answered stands in `errors`."""
+    goes too deep or may cost too much is 422; what fails while it is answered stands in `errors`. Customers are null
+    while their service is away: then `extensions.degraded`, and the header, name it."""
     gate = gate_of(request)
     headers = await gate.fresh(request, order_detail, order_summary, payments, products)
     await asyncio.to_thread(_load)
@@ -36,11 +38,14 @@ async def query_graphql(request: AnyRequest, data: GraphQLBody) -> Response[dict
 
     customer = partial(_customer, request)
     content = await answer(data.query, data.variables, data.operation_name, gate.reader, request.user, customer)
-    return Response(content, headers=headers)
+    if missing := lacking(request):
+        content["extensions"] = {"degraded": missing}
+    return Response(content, headers={**headers, **headers_of(request)})
 
 
 async def _customer(request: AnyRequest, customer_id: str) -> bytes | None:
-    return bytes((await gate_of(request).kept(request, SERVICE, customer_id)).state)
+    kept = await gate_of(request).kept_if_told(request, SERVICE, customer_id)
+    return bytes(kept.state) if kept is not None else None
 
 
 @get("/schema/graphql", media_type=MediaType.TEXT, exclude_from_auth=True, include_in_schema=False, sync_to_thread=True)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from domains.catalogue.messages import DefineProduct
 from domains.kernel import Cents, Currency, Name
 from gateway.http.bodies import JsonBody
+from gateway.http.degraded import headers_of, unless_missing
 from gateway.http.gate import AnyRequest, PathId, gate_of, is_known
 from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.http.problems import Problem
@@ -35,7 +36,8 @@ class StockLevel(Struct, frozen=True):
 
 
 class Product(Struct, frozen=True):
-    """`rating` is the mean of the reviews' scores; null until somebody who received the product has reviewed it."""
+    """`rating` is the mean of the reviews' scores; null until somebody who received the product has reviewed it, and
+    while reviews are yet to be read (`Degraded: reviews`)."""
 
     sku: str
     name: str
@@ -74,12 +76,14 @@ async def get_product(request: AnyRequest, sku: PathId) -> Response[Product | No
     gate = gate_of(request)
     headers = await gate.fresh(request, products, stock, reviews)
     row, level, rating = await asyncio.gather(
-        gate.reader.one(PRODUCT, sku=sku), gate.reader.one(STOCK, sku=sku), gate.reader.one(RATING, sku=sku)
+        gate.reader.one(PRODUCT, sku=sku),
+        gate.reader.one(STOCK, sku=sku),
+        unless_missing(request, reviews.name, gate.reader.one(RATING, sku=sku), None),
     )
     if row is None:
         raise Problem(404, "product_unknown", f"there is no product {sku}")
     product = _product(row, level, rating)
-    headers["ETag"] = _etag(product)
+    headers |= {"ETag": _etag(product), **headers_of(request)}
     if is_known(request, headers["ETag"]):
         return Response(None, status_code=304, headers=headers)
     return Response(product, headers=headers)
@@ -99,10 +103,11 @@ async def list_products(
         rows = await gate.reader.all(PRODUCTS_OF_CATEGORY, category=category, after=start, limit=limit + 1)
     skus = msgspec.json.encode([row.sku for row in rows]).decode()
     levels = {level.sku: level for level in await gate.reader.all(STOCK_OF_SKUS, skus=skus)}
-    ratings = {rating.sku: rating for rating in await gate.reader.all(RATINGS_OF_SKUS, skus=skus)}
+    rated = await unless_missing(request, reviews.name, gate.reader.all(RATINGS_OF_SKUS, skus=skus), [])
+    ratings = {rating.sku: rating for rating in rated}
     found = [_product(row, levels.get(row.sku), ratings.get(row.sku)) for row in rows]
     content, links = page(request, found, limit, lambda product: product.sku)
-    return Response(content, headers={**headers, **links})
+    return Response(content, headers={**headers, **links, **headers_of(request)})
 
 
 def _product(row: ProductRow, level: StockRow | None, rating: RatingRow | None) -> Product:

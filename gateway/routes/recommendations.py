@@ -12,6 +12,7 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.params import Parameter
 from msgspec import Struct
 
+from gateway.http.degraded import headers_of, unless_missing
 from gateway.http.gate import AnyRequest, Gate, QueryId, gate_of
 from projections.bought_together import BOUGHT_WITH, MOST_BOUGHT, bought_together
 from projections.order_detail import SKUS_OF_ORDERS, order_detail
@@ -55,13 +56,19 @@ class Recommendations(Struct, frozen=True):
 async def recommend(request: AnyRequest, customer_id: QueryId = None, limit: Few = LIMIT) -> Response[Recommendations]:
     """Products that go with a customer's latest ones, most often bought first, filled up with what is bought most.
 
-    A customer gets its own; without a `customer_id` staff see what is bought most."""
+    A customer gets its own; without a `customer_id` staff see what is bought most. While what it rests on is yet to be
+    built there are none, and `Degraded` says so: no homepage should fail for that."""
     if not request.user.may("staff"):
         if customer_id not in (None, request.user.subject):
             raise PermissionDeniedException("a customer sees its own recommendations only")
         customer_id = request.user.subject
     gate = gate_of(request)
     headers = await gate.fresh(request, bought_together, order_summary, order_detail, products)
+    items = await unless_missing(request, "recommendations", _recommended(gate, customer_id, limit), [])
+    return Response(Recommendations(items), headers={**headers, **headers_of(request)})
+
+
+async def _recommended(gate: Gate, customer_id: str | None, limit: int) -> list[Recommendation]:
     owned = await _bought(gate, customer_id) if customer_id is not None else []
     chosen = await _together(gate, owned, limit)
     most = await gate.reader.all(MOST_BOUGHT, limit=limit + len(owned) + len(chosen))
@@ -74,7 +81,7 @@ async def recommend(request: AnyRequest, customer_id: QueryId = None, limit: Few
         for each in chosen
         if (its := known.get(each.sku)) is not None  # Another log's read model: it may lag behind the orders'.
     ]
-    return Response(Recommendations(items[:limit]), headers=headers)
+    return items[:limit]
 
 
 async def _bought(gate: Gate, customer_id: str) -> list[str]:
