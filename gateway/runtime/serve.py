@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from granian import Granian
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from bus.servers.tls import Identity
@@ -16,6 +17,8 @@ GATEWAY = "gateway.app:served"
 PROVIDER = "gateway.sandbox.provider:served"
 CARRIER = "gateway.sandbox.carrier:served"
 WORKERS_KILL_TIMEOUT_S = 2
+HEAD_WITHIN_S = 30
+"""A connection that has not said by then what it wants is closed, a new one and one that was of use before."""
 
 
 def serve(
@@ -37,6 +40,8 @@ def serve(
         port=port,
         interface=Interfaces.ASGI,
         workers=workers,
+        http=HTTPModes.http1,  # Where it would be told from HTTP/2 first, who says nothing is waited for without end.
+        http1_settings=HTTP1Settings(header_read_timeout=HEAD_WITHIN_S * 1_000),
         loop=Loops.uvloop,
         factory=True,
         respawn_failed_workers=True,
