@@ -92,6 +92,9 @@ class DeliveredRow(Struct, frozen=True):
 
 
 SHIPMENT = Query(shipments, "SELECT * FROM shipment WHERE order_id = :order_id", ShipmentRow, by_key=True)
+SHIPMENTS_OF_ORDERS = Query(
+    shipments, "SELECT * FROM shipment WHERE order_id IN (SELECT value FROM json_each(:order_ids))", ShipmentRow
+)
 DELIVERIES = Query(
     shipments,
     "SELECT substr(delivered_at, 1, 7) AS month, count(*) AS deliveries FROM shipment"

@@ -5,7 +5,7 @@ A call's target is a method's full name, its body a message as bytes: what is in
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -13,7 +13,7 @@ import grpc.aio
 from grpc import ChannelConnectivity, StatusCode
 
 from bus.calls.balancing import Balancer
-from bus.calls.call import BUSY_STATUSES, GRACE_S, REAL_TIME, Busy, Call, NoAnswer, Reply, Time, Unreachable
+from bus.calls.call import BUSY_STATUSES, GRACE_S, REAL_TIME, Busy, Call, NoAnswer, Reply, Step, Time, Unreachable
 from bus.calls.deadline import HEADER, header_of
 from bus.servers.tls import Identity
 
@@ -66,6 +66,16 @@ def open_channel(address: str, own: Identity | None = None) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(address, options=OPTIONS)
     ca, certificate, key = own.pems
     return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca, key, certificate), options=OPTIONS)
+
+
+def instances(destination: str, own: Identity | None = None) -> Callable[[str], Step]:
+    """How an instance is reached that says its address (`Discovery.balancer`). Its channel is closed when the instance
+    is forgotten."""
+
+    def reach(address: str) -> Step:
+        return GrpcTransport(destination, open_channel(address, own))
+
+    return reach
 
 
 @asynccontextmanager

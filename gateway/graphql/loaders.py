@@ -19,6 +19,7 @@ from projections.payments import PAYMENTS_OF_ORDERS, PaymentRow
 from projections.products import PRODUCTS_OF_SKUS, ProductRow
 from projections.reader import Reader
 from projections.reviews import RATINGS_OF_SKUS, RatingRow
+from projections.shipments import SHIPMENTS_OF_ORDERS, ShipmentRow
 from projections.stock import STOCK_OF_SKUS, StockRow
 
 Row = TypeVar("Row")
@@ -36,6 +37,7 @@ class Loaders:
         self.orders: DataLoader[str, OrderRow | None] = DataLoader(self._orders)
         self.lines: DataLoader[str, list[OrderLineRow]] = DataLoader(self._lines)
         self.payments: DataLoader[str, PaymentRow | None] = DataLoader(self._payments)
+        self.shipments: DataLoader[str, ShipmentRow | None] = DataLoader(self._shipments)
         self.products: DataLoader[str, ProductRow | None] = DataLoader(self._products)
         self.stock: DataLoader[str, StockRow | None] = DataLoader(self._stock)
         self.ratings: DataLoader[str, RatingRow | None] = DataLoader(self._ratings)
@@ -56,6 +58,10 @@ class Loaders:
 
     async def _payments(self, ids: list[str]) -> Sequence[PaymentRow | None]:
         rows = await self.reader.all(PAYMENTS_OF_ORDERS, order_ids=_array(ids))
+        return _in_order(ids, rows, lambda row: row.order_id)
+
+    async def _shipments(self, ids: list[str]) -> Sequence[ShipmentRow | None]:
+        rows = await self.reader.all(SHIPMENTS_OF_ORDERS, order_ids=_array(ids))
         return _in_order(ids, rows, lambda row: row.order_id)
 
     async def _products(self, skus: list[str]) -> Sequence[ProductRow | None]:

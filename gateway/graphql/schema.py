@@ -1,4 +1,5 @@
-"""What may be asked: orders with their lines, products, payments and customers. Reading only; writes go over REST."""
+"""What may be asked: orders with their lines, products, payments, shipments and customers. Reading only; writes go over
+REST."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from projections.order_detail import OrderLineRow, OrderRow
 from projections.order_summary import summaries_of
 from projections.payments import PaymentRow
 from projections.products import ProductRow
+from projections.shipments import ShipmentRow
 
 TOKENS_MAX = 1_000
 MinorUnits = NewType("MinorUnits", int)
@@ -76,6 +78,17 @@ class Payment:
     decline_code: str | None
 
 
+@strawberry.type(description="Null until it is asked for, when the order is paid.")
+class Shipment:
+    status: str
+    units: int
+    tracking_id: str | None
+    refusal_code: str | None
+    scheduled_at: str
+    picked_up_at: str | None
+    delivered_at: str | None
+
+
 @strawberry.type(description="Null where it was erased, or was never registered.")
 class Customer:
     id: strawberry.ID
@@ -104,6 +117,11 @@ class Order:
     async def payment(self, info: Asked) -> Payment | None:
         row = await info.context.payments.load(self.id)
         return _payment(row) if row is not None else None
+
+    @strawberry.field
+    async def shipment(self, info: Asked) -> Shipment | None:
+        row = await info.context.shipments.load(self.id)
+        return _shipment(row) if row is not None else None
 
     @strawberry.field
     async def customer(self, info: Asked) -> Customer | None:
@@ -192,6 +210,18 @@ def _payment(row: PaymentRow) -> Payment:
         captured=_money(row.captured_cents, row.currency),
         refunded=_money(row.refunded_cents, row.currency),
         decline_code=row.decline_code,
+    )
+
+
+def _shipment(row: ShipmentRow) -> Shipment:
+    return Shipment(
+        status=row.status,
+        units=row.units,
+        tracking_id=row.tracking_id,
+        refusal_code=row.refusal_code,
+        scheduled_at=row.scheduled_at,
+        picked_up_at=row.picked_up_at,
+        delivered_at=row.delivered_at,
     )
 
 

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from bus.announcements import Standings
 from bus.logs.jetstream import JetStreamLog
-from bus.presence import Present
+from bus.presence import Announcing, Present
 from bus.servers.connection import Client
 from bus.servers.tls import Identity
 from domains.inventory.stock import inventory
@@ -26,11 +26,13 @@ from gateway.http.commanding import Commanding
 from gateway.http.limits import Bucket
 from gateway.http.reached import reached
 from gateway.http.tokens import Tokens
-from gateway.runtime.running import CannotStart
+from gateway.runtime.running import CannotStart, announced
 from gateway.settings import Settings, home, jwt_secret
 from projections.history import History
 from projections.reader import Reader
 
+DESTINATION = "grpc"
+"""What is offered, at this server's address."""
 STOP_S = 1.0
 """For calls that are under way when it is told to stop; less than whoever supervises gives it."""
 LOOK_EVERY_S = 1.0
@@ -55,10 +57,14 @@ log = logging.getLogger(__name__)
 
 
 async def run_grpc(
-    client: Client, logs: dict[str, JetStreamLog], settings: Settings, own: Identity | None = None
+    client: Client,
+    logs: dict[str, JetStreamLog],
+    settings: Settings,
+    announcing: Announcing,
+    own: Identity | None = None,
 ) -> None:
-    """Serve until cancelled, then let calls end that are under way. Over TLS where it has an identity of its own.
-    Raises `CannotStart`."""
+    """Serve, and say where, until cancelled; then let calls end that are under way. Over TLS where it has an identity
+    of its own. Raises `CannotStart`."""
     present = Present(client)
     await present.start()
     standings = Standings(client, home(settings))
@@ -70,13 +76,23 @@ async def run_grpc(
     service = InventoryService(Commanding(sender), tokens, history, partial(reached, standings, reader))
     calls = Calls(tokens, {role: Bucket(rate) for role, rate in settings.rates.items()})
     try:
-        async with serving(settings, service.handlers(calls), own) as healthy:
+        async with serving(settings, service.handlers(calls), own) as healthy, _offered(settings, announcing):
             while True:
                 there = await sender.ping(inventory.name)
                 await healthy.set(SERVICE, SERVING if there else NOT_SERVING)
                 await asyncio.sleep(LOOK_EVERY_S)
     finally:
         await reader.close()
+
+
+@asynccontextmanager
+async def _offered(settings: Settings, announcing: Announcing) -> AsyncIterator[None]:
+    """Known to whoever looks for somebody to call."""
+    announcing.offer(DESTINATION, f"{announced(settings.http_host)}:{settings.grpc_port}")
+    try:
+        yield
+    finally:
+        announcing.withdraw(DESTINATION)
 
 
 @asynccontextmanager

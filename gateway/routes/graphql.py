@@ -1,4 +1,4 @@
-"""GraphQL: one query over orders, lines, products, payments and customers, where REST would take many."""
+"""GraphQL: one query over orders, lines, products, payments, shipments and customers, where REST would take many."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from projections.order_detail import order_detail
 from projections.order_summary import order_summary
 from projections.payments import payments
 from projections.products import products
+from projections.shipments import shipments
 
 
 class GraphQLBody(Struct, frozen=True):
@@ -32,7 +33,7 @@ async def query_graphql(request: AnyRequest, data: GraphQLBody) -> Response[dict
     goes too deep or may cost too much is 422; what fails while it is answered stands in `errors`. Customers are null
     while their service is away: then `extensions.degraded`, and the header, name it."""
     gate = gate_of(request)
-    headers = await gate.fresh(request, order_detail, order_summary, payments, products)
+    headers = await gate.fresh(request, order_detail, order_summary, payments, shipments, products)
     await asyncio.to_thread(_load)
     from gateway.graphql.answering import answer
 

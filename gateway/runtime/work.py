@@ -91,7 +91,7 @@ async def work(settings: Settings, parts: tuple[Part, ...] = PARTS, services: tu
                     case "grpc":
                         from gateway.grpc.server import run_grpc  # An extra.
 
-                        running.append(asyncio.create_task(run_grpc(client, logs, settings, own)))
+                        running.append(asyncio.create_task(run_grpc(client, logs, settings, announcing, own)))
                     case "states":
                         from gateway.runtime.state_stored import run_state_stored
 

@@ -28,6 +28,7 @@ query Whole($id: ID!) {
     id status total { amount currency }
     lines { quantity unitPrice { amount } product { name price { amount currency } available rating } }
     payment { status captured { amount } }
+    shipment { status units trackingId deliveredAt }
     customer { name email }
   }
 }
@@ -35,7 +36,7 @@ query Whole($id: ID!) {
 LIST = """
 query List($customer: ID!, $first: Int!) {
   orders(customerId: $customer, first: $first) {
-    id lines { product { name available rating } } payment { status } customer { name }
+    id lines { product { name available rating } } payment { status } shipment { status } customer { name }
   }
 }
 """
@@ -81,6 +82,12 @@ def test_one_query_answers_from_every_service(customer: httpx.Client, bought: li
             }
         ],
         "payment": {"status": "captured", "captured": {"amount": 2_000}},
+        "shipment": {
+            "status": "picked_up",
+            "units": 2,
+            "trackingId": shown["shipment"]["tracking_id"],
+            "deliveredAt": None,
+        },
         "customer": {"name": "Ann", "email": "ann@example.org"},
     }
 

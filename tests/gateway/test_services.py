@@ -64,6 +64,7 @@ def test_staff_see_every_process_and_the_owner_of_every_partition(staff: httpx.C
     }
     assert addresses.pop("gateway") == [system.running.http_url]
     assert addresses.pop("states") == [f"state.customers.{customers['id']}"]
+    assert addresses.pop("grpc") == [system.running.grpc_address]
     assert not any(addresses.values())
 
     told = tally(system.folder, "services", "--json")

@@ -16,7 +16,7 @@ from grpc import StatusCode
 from bus.calls.breaker import State
 from bus.calls.call import BUSY_STATUSES, Busy, CallFailed, DeadlineExceeded, NoAnswer, Unreachable
 from bus.calls.deadline import HEADER, deadline_of
-from bus.calls.over_grpc import HTTP_STATUS, GrpcTransport, balanced, grpc_call, open_channel
+from bus.calls.over_grpc import HTTP_STATUS, GrpcTransport, balanced, grpc_call, instances, open_channel
 from bus.calls.path import CallPath
 from bus.calls.policy import CallPolicy
 from bus.servers.broker import free_port
@@ -162,6 +162,20 @@ async def test_of_several_one_that_fails_is_left_alone() -> None:
             except CallFailed:
                 continue
     assert answered >= 18
+
+
+async def test_instances_are_reached_at_the_addresses_that_they_say() -> None:
+    reach = instances("d")
+
+    def here(name: bytes) -> Behave:
+        async def answer(message: bytes, context: Context) -> bytes:
+            return name
+
+        return answer
+
+    async with serving(here(b"one")) as one, serving(here(b"other")) as other:
+        replies = [await reach(address)(grpc_call(METHOD, b""), soon()) for address in (one, other)]
+    assert [reply.body for reply in replies] == [b"one", b"other"]
 
 
 async def test_a_call_over_tls_shows_who_makes_it_and_trusts_our_authority_only(tmp_path: Path) -> None:
