@@ -16,17 +16,20 @@ from bus.servers.connection import close, connect
 from tests.clock import Clock
 
 
-@pytest.fixture(params=["memory", "jetstream", "cluster"])
-async def log(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[Log]:
-    """An empty log: in memory, on the session's nats-server, on the session's cluster with a copy on each server."""
+@pytest.fixture(params=["memory", "jetstream", "poured", "cluster"])
+async def log(request: pytest.FixtureRequest, unique: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Log]:
+    """An empty log: in memory, on the session's nats-server, there with all ranges read over connections of their own,
+    on the session's cluster with a copy on each server."""
     if request.param == "memory":
         yield MemoryLog(unique)
         return
+    if request.param == "poured":
+        monkeypatch.setattr("bus.logs.jetstream.POURS_RECORDS", 0)
     broker: EmbeddedBroker | LocalCluster = request.getfixturevalue(
-        "broker" if request.param == "jetstream" else "cluster"
+        "cluster" if request.param == "cluster" else "broker"
     )
     client = await connect(broker.url, "log")
-    replicas = 1 if request.param == "jetstream" else 3
+    replicas = 3 if request.param == "cluster" else 1
     yield await JetStreamLog.open(client, unique, partitions=4, replicas=replicas)
     await close(client)
 

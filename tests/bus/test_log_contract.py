@@ -302,7 +302,7 @@ async def test_a_leader_that_has_not_heard_from_its_replicas_is_not_believed(
     client = await connect(cluster.url, "test")
     log = await JetStreamLog.open(client, unique, replicas=3)
     assert await append(log, b"one", 0) == await log.head()
-    monkeypatch.setattr("bus.logs.jetstream.LEASE_S", 0.0)
+    monkeypatch.setattr("bus.logs.looks.LEASE_S", 0.0)
     with pytest.raises(LogUnreachable, match="has not heard from most of its replicas"):
         await log.head()
     await close(client)
@@ -343,7 +343,7 @@ async def own_log(
 ) -> AsyncIterator[JetStreamLog]:
     """A log on a server that may be killed; its waits are short, so that tests are."""
     monkeypatch.setattr("bus.logs.jetstream.APPEND_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("bus.logs.jetstream.HEARTBEAT_S", 0.3)
+    monkeypatch.setattr("bus.logs.pulling.HEARTBEAT_S", 0.3)
     client = await connect(own_broker.url, "own")
     yield await JetStreamLog.open(client, unique)
     await close(client)
@@ -372,6 +372,21 @@ async def test_a_reader_survives_the_brokers_crash_without_a_gap_or_a_repeat(
     records = await following.has(92)
     assert [record.sequence for record in records] == list(range(2, 94))
     await following.stop()
+
+
+async def test_a_long_range_is_read_on_after_the_brokers_crash_without_a_gap_or_a_repeat(
+    own_broker: EmbeddedBroker, own_log: JetStreamLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.logs.jetstream.POURS_RECORDS", 0)
+    last = await fill(own_log, 1_000)
+    sequences: list[int] = []
+    async with asyncio.timeout(PATIENCE_S):
+        async for batch in own_log.read(0, last):
+            if not sequences:
+                own_broker.kill()
+                own_broker.start()
+            sequences += [record.sequence for record in batch]
+    assert sequences == list(range(2, last + 1))
 
 
 async def test_an_append_to_a_killed_broker_is_uncertain_and_is_settled_once_after_its_restart(
@@ -408,11 +423,13 @@ async def test_a_stream_that_vanishes_is_log_damaged_for_whoever_reads(client: C
         await following.ended()
 
 
-@pytest.mark.parametrize("until", [True, False], ids=["to-the-end", "for-ever"])
+@pytest.mark.parametrize(("until", "poured"), [(True, False), (True, True), (False, False)])
 async def test_a_record_that_the_broker_cannot_read_is_log_damaged_and_not_waited_for(
-    own_broker: EmbeddedBroker, own_log: JetStreamLog, until: bool
+    own_broker: EmbeddedBroker, own_log: JetStreamLog, until: bool, poured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a clean stop the broker believes what it wrote down of its files, and sends nothing but heartbeats."""
+    if poured:
+        monkeypatch.setattr("bus.logs.jetstream.POURS_RECORDS", 0)
     last = await fill(own_log, 3)
     own_broker.stop()
     (file,) = own_broker.settings.folder.rglob(f"{own_log.name}/msgs/*.blk")

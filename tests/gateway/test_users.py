@@ -13,6 +13,9 @@ import pytest
 from nats.js.api import StreamConfig
 
 from bus.commands import command_subject
+from bus.logs.blocks import hash_of
+from bus.logs.jetstream import JetStreamLog
+from bus.logs.log import Appended
 from bus.servers.broker import BrokerSettings, EmbeddedBroker, Guard, free_port
 from bus.servers.certificates import make
 from bus.servers.connection import BrokerUnreachable, Client, close, connect
@@ -149,6 +152,20 @@ async def test_a_service_reads_the_logs_that_it_observes_and_no_others(as_user: 
     with pytest.raises(nats.errors.TimeoutError):
         await shipping.jetstream(timeout=1).get_msg("customers", 1)
     await refused(shipping, 'publish to "$JS.API.STREAM.MSG.GET.customers')
+
+
+async def test_a_long_stretch_of_a_log_is_read_over_a_connection_of_its_own(
+    as_user: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.logs.jetstream.POURS_RECORDS", 0)
+    written = await JetStreamLog.open(await as_user("orders"), "orders", make=False)
+    expected = head.sequence if (head := await written.last(0)) else 0
+    outcome = await written.append(0, b"block", hash_of(b"block"), expected)
+    assert isinstance(outcome, Appended)
+    log = await JetStreamLog.open(await as_user("projections"), "orders", make=False)
+    async with asyncio.timeout(PATIENCE_S):
+        read = [record async for batch in log.read(outcome.sequence - 1, outcome.sequence) for record in batch]
+    assert [record.data for record in read] == [b"block"]
 
 
 async def test_the_account_of_the_system_is_asked_how_servers_are_configured_and_no_more(as_user: People) -> None:
