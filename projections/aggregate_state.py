@@ -28,6 +28,7 @@ from domains.kernel import Domain
 from projections.commit_index import PLACES, commit_index, json_array
 from projections.files import ReadModelFiles
 from projections.projection import Projection, Recorded
+from projections.rows import ROWS, write
 
 State = TypeVar("State")
 Command = TypeVar("Command")
@@ -36,8 +37,8 @@ Event = TypeVar("Event")
 KEYS_AT_ONCE = 10_000
 
 _STATES = "SELECT aggregate, version, state FROM aggregate_state WHERE aggregate IN (SELECT value FROM json_each(?))"
-_WRITE = """
-INSERT INTO aggregate_state VALUES (?, ?, ?)
+_WRITE = f"""
+INSERT INTO aggregate_state {ROWS}
 ON CONFLICT (aggregate) DO UPDATE SET version = excluded.version, state = excluded.state
 """
 _IDS = "SELECT id FROM commit_index"
@@ -69,9 +70,8 @@ def aggregate_state(domain: Domain[State, Command, Event]) -> Projection:
             for event in recorded.commit.events:
                 state = domain.evolve(state, event)  # type: ignore[arg-type]  # Decoded as this domain's.
             after[name] = recorded.commit.version, state
-        connection.executemany(
-            _WRITE, ((name, version, encode(state).decode()) for name, (version, state) in after.items())
-        )
+        rows = [(name, version, encode(state).decode()) for name, (version, state) in sorted(after.items())]
+        write(connection, _WRITE, rows)
 
     return Projection(
         name=f"aggregate_state_{domain.name}",

@@ -13,16 +13,17 @@ from msgspec import Struct
 from domains.orders.messages import OrderPlaced
 from projections.projection import Projection, Recorded
 from projections.reader import Query
+from projections.rows import ROWS, write
 
 PAIRED_MAX = 20
 """Products of one order that are paired with each other: pairs grow with the square, and who buys hundreds of things at
 once stocks up rather than chooses."""
 
-_PAIR = """
-INSERT INTO bought_together VALUES (?, ?, ?)
+_PAIR = f"""
+INSERT INTO bought_together {ROWS}
 ON CONFLICT (sku, other) DO UPDATE SET orders = orders + excluded.orders
 """
-_SOLD = "INSERT INTO sold VALUES (?, ?) ON CONFLICT (sku) DO UPDATE SET orders = orders + excluded.orders"
+_SOLD = f"INSERT INTO sold {ROWS} ON CONFLICT (sku) DO UPDATE SET orders = orders + excluded.orders"
 
 
 def _fold(connection: sqlite3.Connection, batch: Sequence[Recorded]) -> None:
@@ -34,8 +35,8 @@ def _fold(connection: sqlite3.Connection, batch: Sequence[Recorded]) -> None:
                 skus = list(dict.fromkeys(line.sku for line in event.lines))
                 sold.update(skus)
                 pairs.update(permutations(skus[:PAIRED_MAX], 2))
-    connection.executemany(_SOLD, sold.items())
-    connection.executemany(_PAIR, ((sku, other, orders) for (sku, other), orders in pairs.items()))
+    write(connection, _SOLD, sorted(sold.items()))
+    write(connection, _PAIR, [(sku, other, orders) for (sku, other), orders in sorted(pairs.items())])
 
 
 bought_together = Projection(

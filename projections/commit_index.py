@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from projections.projection import Projection, Recorded
 from projections.reader import Query
+from projections.rows import ROWS, write
 
 PLACES = 4_096
 """A commit's place is its block's sequence times this, plus its offset: more than a block holds commits."""
@@ -23,8 +24,9 @@ CORRELATED_MAX = 1_000
 
 
 def _index(connection: sqlite3.Connection, batch: Sequence[Recorded]) -> None:
-    connection.executemany(
-        "INSERT INTO commit_index VALUES (?, ?, ?, ?, ?)",
+    write(
+        connection,
+        f"INSERT INTO commit_index {ROWS}",
         [
             (
                 recorded.sequence * PLACES + recorded.offset,

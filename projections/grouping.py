@@ -17,21 +17,17 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import msgspec
-
 from bus.logs.blocks import Commit
 from bus.logs.brief import BriefCommit
 from projections.projection import Fact, Handler, Projection, Recorded, Statement, Value, in_utc, timestamp
+from projections.rows import ROWS, write
 
 AnyCommit = Commit[object] | BriefCommit[object]
 
 PLANS_MAX = 256
 TOGETHER_ROWS = 64
-_NUL = rb"\u0000"
-"""SQLite ends a text that comes from JSON there."""
 
 _OF_COMMIT = {"at": "stamp", "version": "commit.version", "sequence": "sequence"}
-_encode = msgspec.json.Encoder().encode
 
 _INSERT = re.compile(r"\s*INSERT\s+INTO\s+(\w+)\s+VALUES\s*\((.*)\)\s*", re.DOTALL)
 _UPDATE = re.compile(r"\s*UPDATE\s+(\w+)\s+SET\s+(.*)\s+WHERE\s+(\w+)\s*=\s*:(\w+)\s*", re.DOTALL)
@@ -44,22 +40,21 @@ _RULES = re.compile(r"\b(TRIGGER|CHECK|REFERENCES|GENERATED)\b", re.IGNORECASE)
 
 
 class Group(NamedTuple):
-    """A statement's text and the rows that it is executed with. `together`, if not empty: a text that does all of it in
-    one step, its rows as a JSON array."""
+    """A statement's text and the rows that it is executed with. `together`, if not empty: a text that does many of them
+    in one step (`projections/rows.py`), in any order of their keys, which are at `key`."""
 
     sql: str
     rows: list[list[Value]]
     together: str = ""
+    key: int = 0
 
     def execute(self, connection: sqlite3.Connection) -> None:
-        """Between two steps SQLite's wrapper takes Python's lock again, and waits for it as long as another thread
-        decodes: so many rows are written in one."""
         if self.together and len(self.rows) >= TOGETHER_ROWS:
-            rows = _encode(self.rows)
-            if _NUL not in rows:
-                connection.execute(self.together, (rows,))
-                return
-        connection.executemany(self.sql, self.rows)
+            # A page that lies in a cache is changed in half the time, and the next key is mostly on the same one.
+            self.rows.sort(key=lambda row: str(row[self.key]))
+            write(connection, self.together, self.rows)
+        else:
+            connection.executemany(self.sql, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +156,7 @@ class _Plan:
         place = items.index(key)
         single = [name for name, part in columns.items() if part] == [self._key] == [list(columns)[place]]
         text = f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})"
-        together = f"INSERT INTO {table} SELECT {', '.join(_each(len(columns)))} FROM json_each(?)"
+        together = f"INSERT INTO {table} {ROWS}"
         return _Form(text, items, place, table, tuple(range(len(columns))) if single else (), single, together)
 
     def _update(self, table: str, sets: str, column: str, parameter: str) -> _Form | None:
@@ -174,9 +169,9 @@ class _Plan:
         if not set(columns) <= set(known):
             return None
         text = f"UPDATE {table} SET {', '.join(f'{each} = ?' for each in columns)} WHERE {column} = ?"
-        *values, key = _each(len(items))
-        together = ", ".join(f"{each} = {value}" for each, value in zip(columns, values, strict=True))
-        together = f"UPDATE {table} SET {together} FROM json_each(?) AS given WHERE {table}.{column} = {key}"
+        given = ", ".join(f"{each} = given.column{number}" for number, each in enumerate(columns, 1))
+        key = f"given.column{len(items)}"
+        together = f"UPDATE {table} SET {given} FROM ({ROWS}) AS given WHERE {table}.{column} = {key}"
         return _Form(text, items, len(columns), table, tuple(map(known.index, columns)), together=together)
 
 
@@ -256,7 +251,7 @@ class Folding:
         group = self._latest.get(form.sql, -1)
         if group < max(floor, 0):
             group = self._latest[form.sql] = len(self.groups)
-            self.groups.append(Group(form.sql, [], form.together))
+            self.groups.append(Group(form.sql, [], form.together, form.key))
         self.groups[group].rows.append(row)
         return group
 
@@ -298,11 +293,6 @@ def _plain(items: Sequence[str]) -> tuple[str, ...] | None:
         literal = repr(text) if text is not None else str(int(number)) if number else "None"
         found.append(f":{parameter}" if parameter else literal)
     return tuple(found)
-
-
-def _each(items: int) -> list[str]:
-    """The values of a row of a JSON array of rows."""
-    return [f"json_extract(value, '$[{item}]')" for item in range(items)]
 
 
 def _compiled(made: str) -> Callable[..., Any]:

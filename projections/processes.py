@@ -12,15 +12,16 @@ from msgspec import Struct
 from domains.processes.checkout import Checkout, Idle, checkout, status_of
 from domains.processes.messages import CheckoutAdvanced
 from projections.commit_index import json_array
-from projections.projection import Projection, Recorded
+from projections.projection import Projection, Recorded, Value
 from projections.reader import Query
+from projections.rows import ROWS, write
 
 STUCK_AFTER_S = 60.0
 """A process that is under way and did nothing for so long is stuck."""
 
 _STATES = "SELECT process_id, began_at, state FROM process WHERE process_id IN (SELECT value FROM json_each(?))"
-_WRITE = """
-INSERT INTO process VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+_WRITE = f"""
+INSERT INTO process {ROWS}
 ON CONFLICT (process_id) DO UPDATE SET status = excluded.status, state = excluded.state, event = excluded.event,
     commands = excluded.commands, version = excluded.version, changed_at = excluded.changed_at
 """
@@ -31,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 def _fold(connection: sqlite3.Connection, batch: Sequence[Recorded]) -> None:
     ids = json_array({recorded.commit.aggregate for recorded in batch})
     known = {name: (began_at, _decode_state(state)) for name, began_at, state in connection.execute(_STATES, (ids,))}
-    rows: dict[str, tuple[object, ...]] = {}
+    rows: dict[str, tuple[Value, ...]] = {}
     for recorded in batch:
         name = recorded.commit.aggregate
         began_at, state = known.get(name) or (recorded.stamp, checkout.initial(name))
@@ -42,7 +43,7 @@ def _fold(connection: sqlite3.Connection, batch: Sequence[Recorded]) -> None:
             if not nothing_begun:
                 rows[name] = _row(name, began_at, state, event, recorded)
         known[name] = began_at, state
-    connection.executemany(_WRITE, rows.values())
+    write(connection, _WRITE, [rows[name] for name in sorted(rows)])
 
 
 def _row(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 import nats.errors
@@ -25,7 +25,7 @@ _END = b"\r\n"
 _SID = "1"
 
 
-class Frame(NamedTuple):
+class Frame(Struct, frozen=True, gc=False):
     """One message. `headers` are those of a status, which is a message that no stream holds: it has no `reply`."""
 
     subject: str

@@ -13,6 +13,7 @@ from msgspec import Struct
 from bus.logs.blocks import Commit
 from domains.orders.messages import OrderCancelled, OrderLine, OrderPaid, OrderPlaced, OrderReserved, OrderShipped
 from projections import grouping
+from projections import rows as many_rows
 from projections.grouping import grouped
 from projections.order_detail import order_detail
 from projections.order_summary import order_summary
@@ -147,7 +148,7 @@ def life(random: Random) -> list[object]:
     return events
 
 
-@pytest.mark.parametrize("at_once", [1, 1_000], ids=["rows as JSON", "rows one by one"])
+@pytest.mark.parametrize("at_once", [1, 1_000], ids=["some rows a step", "rows one by one"])
 @pytest.mark.parametrize(
     "projection",
     [things(), things("CREATE TABLE more (n INTEGER CHECK (n > 0));"), things(key="")],
@@ -157,6 +158,7 @@ def test_grouped_statements_do_what_they_do_one_by_one(
     projection: Projection, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grouping, "TOGETHER_ROWS", at_once)
+    monkeypatch.setattr(many_rows, "ROWS_AT_ONCE", 3)
     random = Random(7)
     for _ in range(100):
         batch = recorded(life(random), random.randint(1, 3))
