@@ -15,7 +15,6 @@ from nats.js.errors import NotFoundError
 
 from bus.logs.blocks import hash_of
 from bus.logs.log import (
-    READ_RECORDS_MAX,
     Appended,
     AppendOutcome,
     Conflict,
@@ -31,8 +30,8 @@ from bus.logs.witness import Acknowledged, check
 from bus.servers.connection import BrokerUnreachable
 
 APPEND_TIMEOUT_S = 2.0
-POURS_RECORDS = 2 * READ_RECORDS_MAX
-"""A range as long as that is read over a connection of its own: to make one takes as long as some hundred records."""
+POURS_RECORDS = 128
+"""A range as long as that is read over a connection of its own: to make one takes as long as some dozen records."""
 
 REFUSED_AT_THE_DOOR = {10002: "log_full", 10054: "log_refused", 10109: "log_refused"}
 """Error codes of what the server checks before it writes a block or proposes it to its peers: the account's limit, the
