@@ -200,11 +200,9 @@ class Feed:
                 self._head.saw(head)
                 about = {"tally.position": f"{self.source.name}={batch.blocks[-1].sequence}"}
                 with tracing.span(f"project {self.source.name}", "consumer", links=_traces(batch), attributes=about):
-                    async with self.lock:
+                    async with self.lock, asyncio.TaskGroup() as tasks:
                         for name in feeding:
-                            await self._apply(name, batch)
-                for name in feeding:
-                    await self.announce(name)
+                            tasks.create_task(self._show(name, batch))
                 feeding = [name for name in feeding if name not in self.errors]
                 if not feeding:
                     return
@@ -215,9 +213,13 @@ class Feed:
                 await self.announce(name)
             await asyncio.Event().wait()
 
+    async def _show(self, name: str, batch: Batch) -> None:
+        """Write it and say so, side by side with the others: whoever waits for one waits for no other one's disk."""
+        if name not in self.errors:
+            await self._apply(name, batch)
+        await self.announce(name)
+
     async def _apply(self, name: str, batch: Batch) -> None:
-        if name in self.errors:
-            return
         try:
             self._sequences[name] = await whole(self.stores[name].apply, batch)
         except LeaseLost as error:
