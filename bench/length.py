@@ -19,6 +19,7 @@ from bench.rebuild import building
 from bench.report import Report, budget, line, rates, ratio, result
 from bench.rounds import Pace, Told
 from bench.server import Server, filled, rss_bytes
+from gateway.runtime.collector import calm_the_collector
 from projections.order_summary import order_summary
 
 LONG, SHORT = 5_000_000, 100_000
@@ -27,6 +28,7 @@ LOOK_EVERY_S = 0.05
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
+    calm_the_collector()
     n_long, n_short = (QUICK_LONG, QUICK_SHORT) if quick else (LONG, SHORT)
     told(f"writing {n_long:,} events and {n_short:,}")
 

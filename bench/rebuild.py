@@ -11,9 +11,10 @@ blocks of one commit each, and a message a commit. In rounds that take turns:
 - `eventsourcing`: the library pyeventsourcing replaying the same events into the same table (20,000 of them, in a
   quick run 3,000).
 
-Rates are in events a second; a time is that of a whole replay. Read models are in SQLite's WAL mode with
-`synchronous = NORMAL`, as the product keeps them. Every build is checked to have seen all events. Reported: what this
-process holds before and after the last `summary`.
+Rates are in events a second; a time is that of a whole replay. Python's cycle collector is calmed for all of them, as
+it is in the product's worker. Read models are in SQLite's WAL mode with `synchronous = NORMAL`, as the product keeps
+them. Every build is checked to have seen all events. Reported: what this process holds before and after the last
+`summary`.
 
 Budgets: summary >= 2.5x consumer_messages and >= 25x eventsourcing; summary_small_blocks >= 0.8x consumer_messages;
 all_models >= 0.5x summary.
@@ -39,6 +40,7 @@ from bench.rounds import Pace, Round, Told, Way, take_turns
 from bench.server import Server, filled, rss_bytes
 from bench.stored import expect
 from bus.logs.jetstream import JetStreamLog
+from gateway.runtime.collector import calm_the_collector
 from projections.order_summary import order_summary
 from projections.projection import Projection
 
@@ -53,6 +55,7 @@ Do = Callable[[], Awaitable[Round]]
 
 
 async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
+    calm_the_collector()
     n = QUICK_EVENTS if quick else EVENTS
     skipped: list[str] = []
     told(f"writing {n:,} events in three layouts")

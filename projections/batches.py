@@ -25,8 +25,9 @@ class ReadBlock:
         """Its commits, for all read models of the stream."""
         return recorded_of(self.sequence, self.at, self.commits)
 
-    @property
+    @cached_property
     def events(self) -> int:
+        """Counted once, for every read model asks."""
         return sum(len(commit.events) for commit in self.commits)
 
 
