@@ -17,7 +17,7 @@ ROWS = "{rows}"
 """In a statement: where `VALUES (...), (...)` stands, whose columns are called `column1`, `column2` and so on."""
 ROWS_AT_ONCE = 256
 """In a step. SQLite takes 32,766 values, so rows may have 127."""
-TEXTS_MAX = 1_024
+TEXTS_MAX = 256
 
 
 def write(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]]) -> None:

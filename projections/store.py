@@ -40,6 +40,8 @@ CACHE_KIB = 32 * 1024
 """Of a read model's pages at most: rows of random keys are spread over all of them."""
 BUILD_CACHE_KIB = 96 * 1024
 """The same while it is built: years of a log are read in minutes, and what changes at a time is spread over more."""
+CACHED_STATEMENTS = 64
+"""Prepared ones: of those that write many rows each number of rows is another one, and takes some 100 kB."""
 EPOCH_SEQUENCE = 1
 """Of a log's first record, which is no block."""
 NO_LEASE, FIRST_LEASE = 0, 1
@@ -317,7 +319,13 @@ def rows_of(connection: sqlite3.Connection, table: str, condition: str = "", *pa
 
 
 def _connect(path: Path, *, safe: bool = True) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=CACHED_STATEMENTS,
+    )
     connection.execute(f"PRAGMA synchronous = {'FULL' if safe else 'OFF'}")
     connection.execute(f"PRAGMA journal_mode = {'WAL' if safe else 'MEMORY'}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB if safe else BUILD_CACHE_KIB}")

@@ -125,13 +125,13 @@ class BulkConnection(asyncio.Protocol):
         frames: list[Frame] = []
         at = 0
         while (end := buffer.find(_END, at)) >= 0:
-            line = buffer[at:end]
-            headed = line.startswith(b"HMSG ")
-            if not headed and not line.startswith(b"MSG "):
-                self._control(line)
+            tokens = buffer[at:end].decode().split(" ")
+            verb = tokens[0]
+            headed = verb == "HMSG"
+            if not headed and verb != "MSG":
+                self._control(buffer[at:end])
                 at = end + 2
                 continue
-            tokens = line.decode().split(" ")
             begin = end + 2
             after = begin + self._size(tokens[-1])
             if after + 2 > len(buffer):
