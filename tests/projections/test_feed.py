@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ import pytest
 from bus.logs.blocks import GENESIS, seal
 from projections.batches import Batch
 from projections.feed import Feed, remembered_position
+from projections.projection import Recorded
 from projections.reader import ReadModelMissing
 from projections.store import Store
 from tests.bus.counter import Added, Scribbled
@@ -89,6 +92,26 @@ async def test_read_models_that_stand_at_different_places_are_fed_together(shop:
         await shop.reaches(first, last)
         await shop.reaches(second, last)
         assert await shop.totals(first) == await shop.totals(second) == {"a": 3}
+
+
+async def test_a_read_model_that_is_slow_holds_up_what_comes_next_but_is_not_waited_for_to_show_what_came(
+    shop: Shop,
+) -> None:
+    go_on = threading.Event()
+
+    def slow(connection: sqlite3.Connection, batch: Sequence[Recorded]) -> None:
+        assert go_on.wait(PATIENCE_S)
+
+    quick, held = shop.tally("_quick"), shop.tally("_held")
+    held = replace(held, on={}, batch=slow)
+    async with shop.feeding(held, quick) as feed:
+        last = await shop.written.block(("a", [Added("a", 1)]))
+        await shop.reaches(quick, last)
+        assert await shop.totals(quick) == {"a": 1}
+        assert feed.lock.locked()  # Whoever has it sees all of them where they say that they are.
+        assert feed.sequence(held.name) == 0
+        go_on.set()
+        await shop.reaches(held, last)
 
 
 async def test_a_failing_handler_without_a_key_halts_only_its_own_read_model(shop: Shop) -> None:
