@@ -18,13 +18,14 @@ from bus.logs.log import (
     Appended,
     AppendOutcome,
     Conflict,
+    LogDamaged,
     LogUnreachable,
     Record,
     Uncertain,
     Unstored,
 )
 from bus.logs.looks import RETRY_S, head_of, reachable, record_at, record_of, sure
-from bus.logs.pulling import OwnLine, Pull, SharedLine
+from bus.logs.pulling import Missed, OwnLine, Pull, SharedLine
 from bus.logs.streams import WRONG_LAST_SEQUENCE, Epoch, ensure_log, log_stream
 from bus.logs.witness import Acknowledged, check
 from bus.servers.connection import BrokerUnreachable
@@ -41,6 +42,9 @@ REFUSED_BY_ONE = {10023: "log_full"}
 several another may have stored the block."""
 STORE_FAILED = 10077
 """The stream's limit, checked at the door, or a write that went wrong half-way: the stream's last block tells."""
+
+MISSED_MAX = 3
+"""How often in a row the same record may not come though the log has it."""
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +173,7 @@ class JetStreamLog:
 
     async def read(self, after: int = 0, until: int | None = None) -> AsyncGenerator[list[Record], None]:
         position = max(after, 1)
+        missed_at, missed = 0, 0
         while until is None or position < until:
             pours = until is not None and until - position >= POURS_RECORDS
             line = OwnLine(self._client) if pours else SharedLine(self._client)
@@ -188,6 +193,11 @@ class JetStreamLog:
                     "reader of %s at %d starts again: %s", self._name, position, str(error) or type(error).__name__
                 )
                 await asyncio.sleep(RETRY_S)
+            except Missed as error:
+                missed_at, missed = error.position, missed + 1 if error.position == missed_at else 1
+                if missed > MISSED_MAX:
+                    raise LogDamaged(f"{error}, {missed} times: records are gone") from error
+                log.warning("reader of %s at %d starts again: %s", self._name, position, error)
             finally:
                 await pull.stop()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import msgspec
 import nats.errors
@@ -22,7 +22,9 @@ HEARTBEAT_S = 1.0
 LOOK_AFTER_HEARTBEATS = 5
 """So much silence, and a reader at the log's end looks whether the log is still what it was."""
 PULL_EXPIRES_S = 30.0
-PULL_BYTES_MAX = 16 * 1024 * 1024
+OWN_BYTES_MAX = 16 * 1024 * 1024
+SHARED_BYTES_MAX = 1024 * 1024
+"""Of one request. Some forty readers share a connection, and a server closes one that is behind by 64 MiB."""
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,20 @@ Arrived = Callable[[Iterable[Message]], None]
 Lost = Callable[[Exception], None]
 
 
+class Missed(Exception):
+    """Records behind `position` are in the log, and did not come: who read again gets them. A server that closes a
+    connection has told its consumer already of what it had yet to send."""
+
+    def __init__(self, position: int, said: str) -> None:
+        super().__init__(said)
+        self.position = position
+
+
 class Line(Protocol):
     """What requests go out by, and messages come in."""
+
+    bytes_max: int
+    """What one request may bring."""
 
     async def listen(self, arrived: Arrived, lost: Lost) -> None: ...
 
@@ -58,6 +72,8 @@ class Line(Protocol):
 
 class SharedLine:
     """The client's connection, for what trickles: whoever follows a log."""
+
+    bytes_max = SHARED_BYTES_MAX
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -80,6 +96,8 @@ class SharedLine:
 
 class OwnLine:
     """A connection of its own, for what pours: long stretches of a log."""
+
+    bytes_max = OWN_BYTES_MAX
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -153,6 +171,7 @@ class Pull:
             log.debug("a consumer of %s was left to end by itself: %s", self._stream, error)
 
     async def batches(self) -> AsyncGenerator[list[Record], None]:
+        """Raises `Missed`, `LogDamaged`, or what the client raises."""
         while True:
             async with asyncio.timeout(2.5 * HEARTBEAT_S):
                 await self._some.wait()
@@ -163,7 +182,11 @@ class Pull:
             batch: list[Record] = []
             for message in arrived:
                 if message.reply:
-                    batch.append(self._take(message))
+                    record = self._take(message)
+                    if record.sequence != self._position + 1:
+                        await self._explain(record.sequence)
+                    self._position = record.sequence
+                    batch.append(record)
                 else:
                     self._status(message)
             if self._heartbeats >= self._heartbeats_max:
@@ -186,7 +209,7 @@ class Pull:
         self._asked += READ_RECORDS_MAX
         request = {
             "batch": READ_RECORDS_MAX,
-            "max_bytes": PULL_BYTES_MAX,
+            "max_bytes": self._line.bytes_max,
             "expires": int(PULL_EXPIRES_S * 1e9),
             "idle_heartbeat": int(HEARTBEAT_S * 1e9),
         }
@@ -208,11 +231,13 @@ class Pull:
         sequence, pending = (tokens[5], tokens[8]) if len(tokens) == 9 else (tokens[7], tokens[10])
         self._asked -= 1
         self._heartbeats = 0
-        self._position += 1
-        if int(sequence) != self._position:
-            raise LogDamaged(f"{self._stream} goes from {self._position - 1} to {sequence}: records are gone")
         partition = message.subject.rpartition(".")[2]
-        return Record(self._position, int(partition), message.data, int(pending))
+        return Record(int(sequence), int(partition), message.data, int(pending))
+
+    async def _explain(self, sequence: int) -> NoReturn:
+        """Why this record came, and not the next one."""
+        await sure(lambda: self._look(self._position + 1), self._replicas)
+        raise Missed(self._position, f"{self._stream} went from {self._position} to {sequence}")
 
     def _status(self, message: Message) -> None:
         headers = message.headers or {}

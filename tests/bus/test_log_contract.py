@@ -7,7 +7,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import msgspec
@@ -16,8 +17,9 @@ from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, SubjectTransform
 
 from bus.logs.blocks import hash_of
-from bus.logs.jetstream import JetStreamLog
+from bus.logs.jetstream import MISSED_MAX, JetStreamLog
 from bus.logs.log import Appended, Conflict, Log, LogDamaged, LogUnreachable, MemoryLog, Record, Uncertain, Unstored
+from bus.logs.pulling import Arrived, Lost, Message, SharedLine
 from bus.logs.streams import StreamMisconfigured, ensure_log, log_stream
 from bus.servers.broker import BrokerSettings, EmbeddedBroker, configure, free_port
 from bus.servers.cluster import LocalCluster
@@ -444,6 +446,39 @@ async def test_a_record_that_the_broker_cannot_read_is_log_damaged_and_not_waite
             async for _ in log.read(0, last if until else None):
                 pass
     await close(client)
+
+
+class LosesOnTheWay(SharedLine):
+    """Records that never come, so many times each, as when a server closes a connection that is behind."""
+
+    lost: Counter[str]
+
+    async def listen(self, arrived: Arrived, lost: Lost) -> None:
+        def some(messages: Iterable[Message]) -> None:
+            arrived([message for message in messages if not self._is_lost(message)])
+
+        await super().listen(some, lost)
+
+    def _is_lost(self, message: Message) -> bool:
+        data = message.data.decode()
+        self.lost[data] -= 1
+        return self.lost[data] >= 0
+
+
+@pytest.mark.parametrize("times", [1, MISSED_MAX, MISSED_MAX + 1])
+async def test_a_record_that_got_lost_on_the_way_is_read_again(
+    client: Client, unique: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await JetStreamLog.open(client, unique)
+    await fill(log, 5)
+    whole = await read(log)
+    monkeypatch.setattr("bus.logs.jetstream.SharedLine", LosesOnTheWay)
+    monkeypatch.setattr(LosesOnTheWay, "lost", Counter({whole[2].data.decode(): times}), raising=False)
+    if times > MISSED_MAX:
+        with pytest.raises(LogDamaged, match="went from 3 to 5, 4 times: records are gone"):
+            await read(log)
+    else:
+        assert await read(log) == whole
 
 
 async def test_a_block_that_the_stream_does_not_take_is_definitely_not_stored(client: Client, unique: str) -> None:
