@@ -115,7 +115,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[*compose.routes(), docs.page, docs.asyncapi, docs.messages_page, docs.files()],
         lifespan=[lifespan],
         state=State(),
-        middleware=[DefineMiddleware(Authentication), *_limits(settings, buckets), DefineMiddleware(Direct)],
+        middleware=[DefineMiddleware(Authentication), *_limits(settings, buckets)],
         exception_handlers={Exception: handle},
         request_max_body_size=BODY_BYTES_MAX,
         openapi_config=docs.openapi,
@@ -124,7 +124,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
     )
     if missing := unknown_routes(settings.at_once, {f"{method.upper()} {path}" for path, method in kinds_of(app)}):
         raise SettingsError(f"TALLY_ROUTE_LIMITS has {missing[0]!r}, and there is no such route")
-    app.asgi_handler = Traced(app.asgi_handler)  # Around everything: what no route takes is answered with a trace, too.
+    # Around everything: what no route takes is answered with a trace, too.
+    app.asgi_handler = Traced(Direct(app.asgi_handler, app.routes))
     return app
 
 

@@ -5,7 +5,7 @@ in the read model's own thread, but one for a few rows by their keys on the loop
 the way to a thread and back twenty times as long, and it takes turns with the loop for the interpreter.
 
 Queries on the loop that come together share a moment (`_Open.rows`): to find the live file and to begin and end a
-transaction costs as much as what is asked.
+transaction costs as much as what is asked. Pages (`page.py`) that are asked for together are one statement.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import aiosqlite
 import msgspec
 
 from projections.files import ReadModelFiles
 from projections.projection import Projection, Value
+
+if TYPE_CHECKING:
+    from projections.page import Page
 
 Result = TypeVar("Result", bound=msgspec.Struct)
 
@@ -35,6 +38,10 @@ MAPPED_BYTES_MAX = 1 << 30
 Row = tuple[Value, ...] | sqlite3.Row
 Columns = Callable[[], list[str]]
 """Their names, asked for once a query."""
+Rows = list[Any]
+"""Of a page's queries, each its own rows."""
+Waiting = dict[str, list[asyncio.Future[Rows | None]]]
+"""By what a page is asked for, those who wait for it."""
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +129,7 @@ class Reader:
         self._files = ReadModelFiles(folder)
         self._open: dict[str, _Open] = {}
         self._opening = asyncio.Lock()
+        self._asked: dict[Page, Waiting] = {}
 
     async def all(self, query: Query[Result], **parameters: Value) -> list[Result]:
         """All rows of one moment, the newest: a query runs to its end in one hop, so no other one of the connection
@@ -153,21 +161,63 @@ class Reader:
 
     def _on_loop(self, query: Query[Result], parameters: dict[str, Value]) -> list[Result] | None:
         """None where it has to go to the thread: the file is not open yet, or locked for a moment."""
-        name = query.projection.name
-        opened = self._open.get(name)
-        if opened is None or not (opened.reading or opened.stamp == self._files.stamp(name)):
+        opened = self._now(query.projection)
+        if opened is None:
             return None
         try:
             cursor = opened.rows(query.sql, parameters)
             rows = cursor.fetchall()
         except sqlite3.OperationalError as error:
-            log.debug("a query of %s goes to its thread: %s", name, error)
+            log.debug("a query of %s goes to its thread: %s", query.projection.name, error)
             return None
         return self._made(opened, query, rows, lambda: [column[0] for column in cursor.description])
 
     async def one(self, query: Query[Result], **parameters: Value) -> Result | None:
         rows = await self.all(query, **parameters)
         return rows[0] if rows else None
+
+    async def page(self, page: Page, key: str) -> Rows:
+        """Of each of a page's queries the rows, of one moment a read model. What is asked for in one turn of the loop,
+        as much as there are requests under way, is read together at its end."""
+        answer: asyncio.Future[Rows | None] = asyncio.get_running_loop().create_future()
+        if not self._asked:
+            asyncio.get_running_loop().call_soon(self._answer)
+        self._asked.setdefault(page, {}).setdefault(key, []).append(answer)
+        found = await answer
+        return found or [await self.all(query, **{page.key: key}) for query in page.queries]
+
+    def _answer(self) -> None:
+        asked, self._asked = self._asked, {}
+        for page, waiting in asked.items():
+            try:
+                found: Sequence[Rows | None] = self._pages(page, list(waiting))
+            except sqlite3.OperationalError as error:
+                log.debug("pages are read query by query: %s", error)
+                found = [None] * len(waiting)
+            for answers, rows in zip(waiting.values(), found, strict=True):
+                for answer in answers:
+                    if not answer.done():
+                        answer.set_result(rows)
+
+    def _pages(self, page: Page, keys: Sequence[str]) -> Sequence[Rows | None]:
+        """Of each key its page; None where its queries have to go one by one, for a file is not open yet, or of other
+        code."""
+        found: list[Rows] = [[None] * len(page.queries) for _ in keys]
+        parameters: dict[str, Value] = {"keys": msgspec.json.encode(keys).decode()}
+        for part in page.parts:
+            opened = self._now(part.projection)
+            if opened is None or not self._files.is_of(opened.path, part.projection):
+                return [None] * len(keys)
+            ((answer,),) = opened.rows(part.sql, parameters).fetchall()
+            for rows, of_key in zip(found, page.rows_of(part, answer), strict=True):
+                for place, of_query in zip(part.places, of_key, strict=True):
+                    rows[place] = of_query
+        return found
+
+    def _now(self, projection: Projection) -> _Open | None:
+        """The live file, where that is the one that is open."""
+        opened = self._open.get(projection.name)
+        return opened if opened and (opened.reading or opened.stamp == self._files.stamp(projection.name)) else None
 
     async def sequence(self, name: str) -> int:
         """The position of a read model's live file."""

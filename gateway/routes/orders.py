@@ -23,14 +23,23 @@ from gateway.http.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header
 from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.http.problems import Problem
 from gateway.http.versions import SUPERSEDED
-from gateway.views.orders import SHOWN_LOGS, Order, PlacedOrder, moment_of, order_as_of, order_commits, order_of
+from gateway.views.orders import (
+    ORDER_PAGE,
+    SHOWN_LOGS,
+    Order,
+    PlacedOrder,
+    moment_of,
+    order_as_of,
+    order_commits,
+    order_of,
+)
 from gateway.views.orders_v2 import OrderSummaryV2, OrderV2, PlacedOrderV2, order_v2, placed_v2, summary_v2
 from projections.commit_index import commit_index
-from projections.order_detail import LINES, ORDER, OrderRow, order_detail
+from projections.order_detail import ORDER, OrderRow, order_detail
 from projections.order_summary import OrderSummary, order_summary, summaries_of
-from projections.payments import PAYMENT, payments
+from projections.payments import payments
 from projections.products import products
-from projections.shipments import SHIPMENT, shipments
+from projections.shipments import shipments
 
 NO_IDS = frozenset(("stream",))
 """What no order is called: `/v1/orders/stream` is the stream of all."""
@@ -123,13 +132,10 @@ async def find(request: AnyRequest, order_id: str, as_of: str | None) -> tuple[O
         return await _as_of(request, order_id, moment_of(as_of))
     gate = gate_of(request)
     headers = await gate.fresh(request, order_detail, payments, shipments)
-    row = await gate.reader.one(ORDER, order_id=order_id)
-    if row is None or not _may_see(request, row):
+    found, lines, payment, shipment = await gate.reader.page(ORDER_PAGE, order_id)
+    if not found or not _may_see(request, found[0]):
         raise Problem(404, "order_unknown", f"there is no order {order_id}")
-    lines = await gate.reader.all(LINES, order_id=order_id)
-    payment = await gate.reader.one(PAYMENT, order_id=order_id)
-    shipment = await gate.reader.one(SHIPMENT, order_id=order_id)
-    order = order_of(row, lines, payment, shipment)
+    order = order_of(found[0], lines, payment[0] if payment else None, shipment[0] if shipment else None)
     headers["ETag"] = f'"{order.tag}"'
     return None if is_known(request, headers["ETag"]) else order, headers
 

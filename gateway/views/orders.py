@@ -15,6 +15,7 @@ from msgspec import Struct
 from gateway.http.problems import Problem
 from projections.history import History, folded
 from projections.order_detail import LINES, ORDER, LineRow, OrderRow, order_detail
+from projections.page import Page
 from projections.payments import PAYMENT, PaymentRow, payments
 from projections.projection import Recorded
 from projections.shipments import SHIPMENT, ShipmentRow, shipments
@@ -73,6 +74,7 @@ class PlacedOrder(Struct, frozen=True):
 
 
 SHOWN_LOGS = OrderCommits._fields
+ORDER_PAGE = Page("order_id", ORDER, LINES, PAYMENT, SHIPMENT)
 
 
 def order_of(row: OrderRow, lines: list[LineRow], payment: PaymentRow | None, shipment: ShipmentRow | None) -> Order:
