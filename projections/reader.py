@@ -179,9 +179,10 @@ class Reader:
     async def page(self, page: Page, key: str) -> Rows:
         """Of each of a page's queries the rows, of one moment a read model. What is asked for in one turn of the loop,
         as much as there are requests under way, is read together at its end."""
-        answer: asyncio.Future[Rows | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Rows | None] = loop.create_future()
         if not self._asked:
-            asyncio.get_running_loop().call_soon(self._answer)
+            loop.call_soon(self._answer)
         self._asked.setdefault(page, {}).setdefault(key, []).append(answer)
         found = await answer
         return found or [await self.all(query, **{page.key: key}) for query in page.queries]

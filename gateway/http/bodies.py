@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from litestar.dto import DTOConfig, MsgspecDTO
-from litestar.types import HTTPScope, Receive
+from litestar.types import HTTPScope, Receive, Scope
 from litestar.typing import FieldDefinition
 
 from bus.engines.deciding import malformed
@@ -23,6 +23,14 @@ DISCARDED_BYTES_MAX = 8 * 1024 * 1024
 BODY_WAIT_S = 30.0
 
 Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """A header by its name in lower case; of several the first."""
+    for given, value in scope["headers"]:
+        if given == name:
+            return value.decode("latin-1")
+    return None
 
 
 @cache
@@ -52,8 +60,8 @@ async def read_body(scope: HTTPScope, receive: Receive) -> bytes:
     body that is too large is received and thrown away, up to `DISCARDED_BYTES_MAX`: who is still sending when the
     server closes loses the answer with the connection.
     """
-    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    if announced.isdigit() and int(announced) > DISCARDED_BYTES_MAX:
+    announced = header_of(scope, b"content-length") or ""
+    if announced.isdecimal() and int(announced) > DISCARDED_BYTES_MAX:
         raise _too_large()
     body, size = b"", 0
     try:

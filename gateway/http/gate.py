@@ -28,6 +28,7 @@ from bus.reactors.observers import AnyPolicy, Process
 from bus.sender import Sender
 from domains.kernel import ID_PATTERN
 from gateway.http.answers import Accepted
+from gateway.http.bodies import header_of
 from gateway.http.commanding import (
     UNAVAILABLE,
     Commanding,
@@ -266,7 +267,7 @@ def gate_of(request: AnyRequest) -> Gate:
 
 def header(request: AnyRequest, name: bytes) -> str | None:
     """A header by its name in lower case, without a parsed map of all of them."""
-    return next((value.decode("latin-1") for given, value in request.scope["headers"] if given == name), None)
+    return header_of(request.scope, name)
 
 
 def time_left_s(request: AnyRequest) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from gateway.http.bodies import header_of
 from gateway.http.tokens import InvalidToken, Principal, Role, Tokens
 
 PUBLIC = "exclude_from_auth"
@@ -40,9 +41,8 @@ class Authentication:
 
 
 def _principal(scope: Scope) -> Principal:
-    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
     tokens: Tokens = scope["litestar_app"].state.tokens
     try:
-        return tokens.bearer(given)
+        return tokens.bearer(header_of(scope, b"authorization") or "")
     except InvalidToken as error:
         raise NotAuthorizedException(str(error)) from error

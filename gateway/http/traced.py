@@ -12,6 +12,7 @@ from prometheus_client import Counter, Histogram
 
 from bus import tracing
 from gateway.http.answers import HEADERS
+from gateway.http.bodies import header_of
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """Those that are counted by name: a client may make up any others."""
@@ -62,7 +63,7 @@ class Traced:
         method = scope["method"] if scope["method"] in METHODS else "other"
         if method == "HEAD":
             receive, send = _head(scope, send)
-        given = next((value for name, value in scope["headers"] if name == b"traceparent"), b"").decode("latin-1")
+        given = header_of(scope, b"traceparent") or ""
         if tracing.collected():
             with tracing.span(method, "server", parent=given) as span:
                 status = await self._answer(scope, receive, send, method, span.traceparent)
