@@ -22,6 +22,10 @@ HEALTHY_AFTER_S = 10.0
 FAILURES_MAX = 5
 """A child that never became healthy and died so often is not tried again."""
 LOG_BYTES_MAX = 16 * 1024 * 1024
+GIVES_WAY = 10
+"""The niceness of a child that others go before where cores are short: a tenth of their share is left to it."""
+GROUP_TRIES_MAX = 20
+GROUP_AGAIN_S = 0.15
 
 Result = TypeVar("Result")
 
@@ -30,13 +34,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """`rank`: children of a higher rank are stopped first, together; `grace_s` is how long a rank is given."""
+    """`rank`: children of a higher rank are stopped first, together; `grace_s` is how long a rank is given. `niceness`:
+    how far others go before it where cores are short."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     rank: int = 0
     grace_s: float = 1.5
+    niceness: int = 0
 
 
 class ChildFailed(Exception):
@@ -145,7 +151,7 @@ class Supervisor:
         if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
             path.replace(path.with_suffix(".log.old"))
         with path.open("ab") as output:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *child.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -154,6 +160,9 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C in the terminal reaches only us; we end them in order.
                 preexec_fn=partial(die_with_parent, os.getpid()),
             )
+        if child.niceness:
+            await _lower(process.pid, child.niceness)
+        return process
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         process = self._processes.get(name)
@@ -168,6 +177,23 @@ class Supervisor:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
             return  # All of it has ended.
+
+
+async def _lower(pid: int, niceness: int) -> None:
+    """Linux may share cores out between sessions first (autogroup), and each child has one of its own: there a
+    process's niceness says nothing to others, and its session's does."""
+    group = Path(f"/proc/{pid}/autogroup")
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness))
+        for _ in range(GROUP_TRIES_MAX):
+            try:
+                await asyncio.to_thread(group.write_text, str(niceness))
+            except BlockingIOError:  # Who is not root may change one in a tenth of a second, on the whole machine.
+                await asyncio.sleep(GROUP_AGAIN_S)
+            else:
+                return
+    except OSError as error:
+        log.debug("process %d has ended, or this system has no such groups: %s", pid, error)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float, every_s: float = 0.05) -> bool:

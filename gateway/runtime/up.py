@@ -35,7 +35,7 @@ from gateway.runtime.running import (
     write_running,
 )
 from gateway.runtime.streams import make_streams
-from gateway.runtime.supervisor import Child, Supervisor, until
+from gateway.runtime.supervisor import GIVES_WAY, Child, Supervisor, until
 from gateway.settings import Settings, SettingsError, claim, secret
 
 SANDBOX_HOST = "127.0.0.1"
@@ -225,7 +225,11 @@ def _workers(work: Sequence[str], settings: Settings, environment: Mapping[str, 
     parts = ["projections", "queue", *(["processes"] if settings.tls_dir is None else [])]
     if settings.grpc_port:
         parts.append("grpc")
-    return children + [Child(part, [*work, "--part", part], environment, rank=2) for part in parts]
+    later = {"processes", "queue"}  # What a burst of commands leads to: it is taken in first.
+    return children + [
+        Child(part, [*work, "--part", part], environment, rank=2, niceness=GIVES_WAY if part in later else 0)
+        for part in parts
+    ]
 
 
 def _system_url(settings: Settings) -> str:

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,12 @@ async def comes(condition: Callable[[], object], what: str) -> None:
         return bool(condition())
 
     assert await until(held, PATIENCE_S, 0.01), what
+
+
+def group_of(pid: int) -> str:
+    """How far a process's session gives way; empty where this machine knows no such thing."""
+    path = Path(f"/proc/{pid}/autogroup")
+    return path.read_text().partition(" ")[2].strip() if path.exists() else ""
 
 
 def wrote(supervisor: Supervisor, name: str) -> str:
@@ -180,3 +187,14 @@ async def test_waiting_ends_when_the_time_is_over() -> None:
 
     assert not await until(never, 0.01, 0.001)
     assert await until(at_once, 1.0)
+
+
+@pytest.mark.parametrize("niceness", [0, 7])
+async def test_a_child_gives_way_as_far_as_it_is_told(tmp_path: Path, niceness: int) -> None:
+    child = replace(python("child", SLEEPS), niceness=niceness)
+    async with supervising(tmp_path, child) as (supervisor, _):
+        await comes(lambda: supervisor.pid("child"), "it is there")
+        pid = supervisor.pid("child")
+        assert pid is not None
+        assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
+        assert group_of(pid) in ("", f"nice {niceness}")
