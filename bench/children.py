@@ -29,6 +29,10 @@ class Child:
         self._process = process
         self._said = said
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def check(self) -> None:
         """Raise `ChildEnded`, with its last words, if it has."""
         if (code := self._process.poll()) is not None:

@@ -93,6 +93,8 @@ class Supervisor:
         for rank in sorted({child.rank for child in self._children}, reverse=True):
             group = [child for child in self._children if child.rank == rank]
             for child in group:
+                if child.niceness and (pid := self.pid(child.name)) is not None:
+                    _raise(pid)  # It has only so long to end.
                 self._signal(child.name, signal.SIGTERM)
             tasks = [self._tasks[child.name] for child in group if child.name in self._tasks]
             if tasks:
@@ -180,20 +182,35 @@ class Supervisor:
 
 
 async def _lower(pid: int, niceness: int) -> None:
-    """Linux may share cores out between sessions first (autogroup), and each child has one of its own: there a
-    process's niceness says nothing to others, and its session's does."""
-    group = Path(f"/proc/{pid}/autogroup")
-    try:
+    """Have others go before a process."""
+    with suppress(OSError):  # It has ended.
         os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness))
-        for _ in range(GROUP_TRIES_MAX):
-            try:
-                await asyncio.to_thread(group.write_text, str(niceness))
-            except BlockingIOError:  # Who is not root may change one in a tenth of a second, on the whole machine.
-                await asyncio.sleep(GROUP_AGAIN_S)
-            else:
-                return
+    for _ in range(GROUP_TRIES_MAX):
+        try:
+            _set_group(pid, niceness)
+        except BlockingIOError:  # Who is not root may change one in a tenth of a second, on the whole machine.
+            await asyncio.sleep(GROUP_AGAIN_S)
+        else:
+            return
+
+
+def _raise(pid: int) -> None:
+    """Have it go on as all others do, as far as we may: who is not root may not take a process's own niceness back."""
+    with suppress(OSError):
+        _set_group(pid, 0)
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0))
+
+
+def _set_group(pid: int, niceness: int) -> None:
+    """Linux may share cores out between sessions first (autogroup), and each child has one of its own: there a
+    process's niceness says nothing to others, and its session's does. Elsewhere nothing. Raises `BlockingIOError`."""
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+    except BlockingIOError:
+        raise
     except OSError as error:
-        log.debug("process %d has ended, or this system has no such groups: %s", pid, error)
+        log.debug("process %d has ended, or there are no such groups: %s", pid, error)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float, every_s: float = 0.05) -> bool:
