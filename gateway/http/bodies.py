@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from litestar.dto import DTOConfig, MsgspecDTO
-from litestar.types import HTTPScope, Receive, Scope
+from litestar.types import HTTPScope, Receive
 from litestar.typing import FieldDefinition
 
 from bus.engines.deciding import malformed
+from gateway.http.headers import header_of
 from gateway.http.problems import Problem, refused
 
 if TYPE_CHECKING:
@@ -23,14 +24,6 @@ DISCARDED_BYTES_MAX = 8 * 1024 * 1024
 BODY_WAIT_S = 30.0
 
 Body = TypeVar("Body", bound=msgspec.Struct)
-
-
-def header_of(scope: Scope, name: bytes) -> str | None:
-    """A header by its name in lower case; of several the first."""
-    for given, value in scope["headers"]:
-        if given == name:
-            return value.decode("latin-1")
-    return None
 
 
 @cache

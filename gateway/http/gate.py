@@ -28,7 +28,6 @@ from bus.reactors.observers import AnyPolicy, Process
 from bus.sender import Sender
 from domains.kernel import ID_PATTERN
 from gateway.http.answers import Accepted
-from gateway.http.bodies import header_of
 from gateway.http.commanding import (
     UNAVAILABLE,
     Commanding,
@@ -41,6 +40,7 @@ from gateway.http.commanding import (
 )
 from gateway.http.consequences import Consequences
 from gateway.http.degraded import lacks
+from gateway.http.headers import header_of
 from gateway.http.outcomes import Asked, Outcomes, asked_now, sealed
 from gateway.http.problems import Problem, refused, unavailable
 from gateway.http.reached import reached

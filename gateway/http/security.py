@@ -7,7 +7,7 @@ from typing import Any
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gateway.http.bodies import header_of
+from gateway.http.headers import header_of
 from gateway.http.tokens import InvalidToken, Principal, Role, Tokens
 
 PUBLIC = "exclude_from_auth"

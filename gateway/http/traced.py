@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 
 from bus import tracing
 from gateway.http.answers import HEADERS
-from gateway.http.bodies import header_of
+from gateway.http.headers import header_of
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """Those that are counted by name: a client may make up any others."""

@@ -22,8 +22,9 @@ HEALTHY_AFTER_S = 10.0
 FAILURES_MAX = 5
 """A child that never became healthy and died so often is not tried again."""
 LOG_BYTES_MAX = 16 * 1024 * 1024
-GIVES_WAY = 10
-"""The niceness of a child that others go before where cores are short: a tenth of their share is left to it."""
+GIVES_WAY = 5
+"""The niceness of a child that others go before where cores are short: a third of their share is left to it. With
+much less any stranger's work on the machine would keep it from its own."""
 GROUP_TRIES_MAX = 20
 GROUP_AGAIN_S = 0.15
 
