@@ -64,6 +64,10 @@ Order = Absent | Placed | Reserved | Paid | Shipped | Delivered | Cancelled
 
 def decide(order: Order, command: OrderCommand) -> list[OrderEvent]:
     match command, order:
+        case PlaceOrder(), Absent():  # First, for it is what most commands are, and cases are tried in their order.
+            return [_placed(command)]
+        case PlaceOrder(), _:
+            raise Rejected("order_exists", f"order {command.order_id} was placed before", "/order_id")
         case FollowOn(_, following), Placed(Terms()) | Reserved(Terms()) | Paid(Terms()) | Shipped(True):
             return decide(order, following)
         case FollowOn(), _:
@@ -76,10 +80,6 @@ def decide(order: Order, command: OrderCommand) -> list[OrderEvent]:
             return decide(order, CancelOrder(order_id, "carrier_timeout"))
         case EndOverdue(), _:
             return []
-        case PlaceOrder(), Absent():
-            return [_placed(command)]
-        case PlaceOrder(), _:
-            raise Rejected("order_exists", f"order {command.order_id} was placed before", "/order_id")
         case _, Absent():
             raise Rejected("order_unknown", f"there is no order {command.order_id}")
         case ConfirmReservation(order_id), Placed(terms):
