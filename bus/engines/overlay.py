@@ -144,7 +144,8 @@ class OverlaidStates(Generic[State, Command, Event]):
         self._answered.update(dict.fromkeys(answered, sequence))
         self._seen.add(touched)
         self._seen.add(answered)
-        self._blocks.append(_Durable(sequence, touched, answered))
+        # Of the commands only their ids: what an engine keeps under them, all of their events, need not live on here.
+        self._blocks.append(_Durable(sequence, touched, tuple(answered)))
         self._commits += len(touched) + len(answered)
 
     async def keep(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from weakref import ref
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -190,6 +191,20 @@ async def test_commands_that_are_forgotten_are_counted(projected: Projected) -> 
     await states.tidy()
     assert states.forgotten > before
     assert states.answered("c0") == UNSURE
+
+
+def test_of_answered_commands_only_their_ids_are_kept(projected: Projected) -> None:
+    """An engine has their events under them: those would be most of what the overlay holds."""
+
+    class Events: ...
+
+    events = Events()
+    kept = ref(events)
+    answered = {"c0": events}
+    states = projected.states()
+    states.advance(2, {"a": Known(1, 1)}, answered)
+    del events, answered
+    assert (states.answered("c0"), kept()) == (2, None)
 
 
 async def test_a_log_that_is_not_what_the_states_rest_on_is_damaged(projected: Projected) -> None:
