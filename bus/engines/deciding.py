@@ -71,7 +71,7 @@ class Deciding(Generic[State, Command, Event]):
             raise _other_version(before.version, envelope.expect)
         events = domain.decide({own: before.state}, command)
         if not events:
-            filling.waiting.append((item, before.version))
+            filling.tell(item, before.version)
             return Taken.IN
         version = before.version + 1
         encoded = Raw(_encode(events))
@@ -103,37 +103,44 @@ class Deciding(Generic[State, Command, Event]):
         """The same for a unit of work over several aggregates: a commit for each that something happens to."""
         envelope, domain, own = item.envelope, self._domain, targets[0]
         before: dict[str, Known[State]] = {}
+        states: dict[str, State] = {}
         for aggregate in targets:
             found = known(aggregate)
             if found is None:
                 return Taken.NOT_KNOWN
             before[aggregate] = found
+            states[aggregate] = found.state
         if envelope.expect is not None and envelope.expect != before[own].version:
             raise _other_version(before[own].version, envelope.expect)
-        events = domain.decide({aggregate: each.state for aggregate, each in before.items()}, command)
+        events = domain.decide(states, command)
         if not events:
-            filling.waiting.append((item, before[own].version))
+            filling.tell(item, before[own].version)
             return Taken.IN
+        owner, evolve = domain.owner, domain.evolve
         grouped: dict[str, list[Event]] = {own: []}  # Its own aggregate first: that commit is what the caller is told.
         for event in events:
-            grouped.setdefault(domain.owner(event), []).append(event)
+            grouped.setdefault(owner(event), []).append(event)
         if not grouped[own]:
             del grouped[own]
-        encoded = {aggregate: Raw(_encode(its_events)) for aggregate, its_events in grouped.items()}
-        commits = [_commit(item, aggregate, before[aggregate].version + 1, encoded[aggregate]) for aggregate in grouped]
-        size = sum(map(len, commits)) + len(commits)
+        commits: list[bytes] = []
+        touched: dict[str, Known[State]] = {}
+        size, told = 0, None
+        for aggregate, its_events in grouped.items():
+            version, state = before[aggregate].version + 1, states[aggregate]
+            encoded = Raw(_encode(its_events))
+            commit = _commit(item, aggregate, version, encoded)
+            commits.append(commit)
+            size += len(commit) + 1
+            for event in its_events:
+                state = evolve(state, event)
+            touched[aggregate] = Known(version, state)
+            told = told or Decided(item.digest, version, encoded)
+        assert told is not None  # There are events.
         if not filling.takes(len(commits), size):
             return Taken.NO_ROOM
-        touched: dict[str, Known[State]] = {}
-        for aggregate, its_events in grouped.items():
-            state = before[aggregate].state
-            for event in its_events:
-                state = domain.evolve(state, event)
-            touched[aggregate] = Known(before[aggregate].version + 1, state)
         filling.touched.update(touched)
         filling.commits.extend(commits)
-        told = next(iter(grouped))
-        filling.add(item, Decided(item.digest, touched[told].version, encoded[told]), size)
+        filling.add(item, told, size)
         return Taken.IN
 
 

@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Raw
 
 from bus import metrics, tracing
-from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
+from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
 from bus.engines.deciding import Deciding, Taken, malformed
 from bus.engines.filling import Decided, Filling, Frame, Item
 from bus.engines.partition import Partition
@@ -147,10 +147,11 @@ class Engine(Generic[State, Command, Event]):
             metrics.commands_answered.labels(self._domain.name, code).inc(len(frame))
             done.set_result([Unavailable(code)] * len(frame))
             return done
-        waiting = Frame(len(frame), done)
+        waiting = Frame.of(len(frame), done)
         queue = self._queue
         for index, envelope in enumerate(frame):
-            queue.append(Item(envelope, waiting, index, commands[index] if commands else None))
+            digest = envelope.digest or digest_of(envelope.command)
+            queue.append(Item(envelope, digest, waiting, index, commands[index] if commands else None))
         if self._turn is None:
             self._pump()
         return done
@@ -198,9 +199,9 @@ class Engine(Generic[State, Command, Event]):
 
     def _abandon(self, code: str) -> None:
         """Answer everything that waits for a block."""
-        for item, _ in self._flying.waiting if self._flying else ():
+        for item in self._flying.waiting if self._flying else ():
             item.answer(Unknown(code))  # It may have been stored: that is for the log to say.
-        for item in (*(item for item, _ in self._filling.waiting), *self._queue, *self._unknown):
+        for item in (*self._filling.waiting, *self._queue, *self._unknown):
             item.give_up(code)
         self._flying, self._filling = None, Filling()
         self._queue.clear()
@@ -242,18 +243,18 @@ class Engine(Generic[State, Command, Event]):
         envelope = item.envelope
         filling, flying = self._filling, self._flying
         if (first := filling.decided.get(envelope.id)) is not None:
-            filling.waiting.append((item, first if first.digest == item.digest else _REUSED))
+            filling.tell(item, first if first.digest == item.digest else _REUSED)
             return True
         if flying is not None and (first := flying.decided.get(envelope.id)) is not None:
-            flying.waiting.append((item, first if first.digest == item.digest else _REUSED))
+            flying.tell(item, first if first.digest == item.digest else _REUSED)
             return True
         answered = self._states.answered(envelope.id)
-        if answered == UNSURE and item.looked_up == self._states.forgotten:
-            answered = NEVER
         if answered == UNSURE:
-            self._unknown.append(item)
-            return True
-        if answered:
+            if item.looked_up != self._states.forgotten:
+                self._unknown.append(item)
+                return True
+            answered = NEVER
+        if answered != NEVER:
             task = self._loop.create_task(self._repeat(item, answered))
             self._repeating[task] = item
             task.add_done_callback(self._repeated)
@@ -272,7 +273,7 @@ class Engine(Generic[State, Command, Event]):
                 self._unknown.append(item)
             return taken is not Taken.NO_ROOM
         except Rejected as refusal:
-            filling.waiting.append((item, Refused(refusal.code, refusal.detail, refusal.field)))
+            filling.tell(item, Refused(refusal.code, refusal.detail, refusal.field))
             return True
         except msgspec.ValidationError as error:
             item.answer(malformed(error))
@@ -370,15 +371,15 @@ class Engine(Generic[State, Command, Event]):
 
     def _refuse(self, block: Filling[State], reason: str) -> None:
         """Say that the log did not take the block; decide again what was decided on top of it."""
-        for item, _ in block.waiting:
+        for item in block.waiting:
             item.give_up(reason)
             metrics.commands_answered.labels(self._domain.name, reason).inc()
-        self._queue.extendleft(reversed([item for item, _ in self._filling.waiting]))
+        self._queue.extendleft(reversed(self._filling.waiting))
         self._flying, self._filling = None, Filling()
 
     def _give_way(self, block: Filling[State]) -> None:
         """What was on its way here is the other owner's to decide, and may have been sent to it by now."""
-        for item, _ in block.waiting:
+        for item in block.waiting:
             item.give_up("not_owner")
         self._flying = None
         self._abandon("not_owner")
@@ -396,7 +397,7 @@ class Engine(Generic[State, Command, Event]):
 
     async def _append_traced(self, block: Filling[State]) -> AppendOutcome:
         """A block is a span of its own, linked to the commands that it answers: it belongs to all of their traces."""
-        traces = (item.envelope.trace for item, _ in block.waiting)
+        traces = (item.envelope.trace for item in block.waiting)
         about = {"tally.commits": len(block.commits), "tally.commands": len(block.waiting)}
         with tracing.span(f"append {self._domain.name}", links=traces, attributes=about) as span:
             outcome = await self._partition.append(block.commits, datetime.fromtimestamp(self._now(), UTC))
@@ -409,9 +410,9 @@ class Engine(Generic[State, Command, Event]):
     async def _decide_again(self, block: Filling[State], outcome: Conflict | Uncertain) -> None:
         """Throw away everything uncommitted, put its commands back into the queue, and read what was stored."""
         uncertain = isinstance(outcome, Uncertain) and bool(block.commits)
-        for item, _ in block.waiting:
+        for item in block.waiting:
             item.doubtful |= uncertain
-        items = [item for item, _ in (*block.waiting, *self._filling.waiting)]
+        items = [*block.waiting, *self._filling.waiting]
         for item in items:
             item.attempts += 1
         self._queue.extendleft(reversed(items))
@@ -430,7 +431,8 @@ class Engine(Generic[State, Command, Event]):
 
     def _answer(self, block: Filling[State], position: int) -> None:
         counts = dict.fromkeys(("stored", "repeated", "unchanged", "refused", "unknown"), 0)
-        for item, outcome in block.waiting:
+        for item in block.waiting:
+            outcome = item.outcome
             answer: Answer
             if item.doubtful and not block.commits:
                 answer, kind = Unknown("an earlier attempt may still be stored"), "unknown"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, TypeVar
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
-from bus.commands import Answer, Envelope, Refused, Unavailable, Unknown, digest_of
+from bus.commands import Answer, Envelope, Refused, Unavailable, Unknown
 from bus.engines.states import Known
 from bus.logs.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, BLOCK_HEAD_BYTES
 from domains.kernel import Rejected
@@ -18,15 +18,16 @@ State = TypeVar("State")
 _NONE_YET = Unknown("none yet")
 
 
-class Frame:
-    """Commands that came together and are answered together."""
+class Frame(Struct, eq=False):
+    """Commands that came together and are answered together: so many are `missing` an answer yet."""
 
-    __slots__ = ("answers", "done", "missing")
+    missing: int
+    answers: list[Answer]
+    done: asyncio.Future[list[Answer]]
 
-    def __init__(self, size: int, done: asyncio.Future[list[Answer]]) -> None:
-        self.answers: list[Answer] = [_NONE_YET] * size
-        self.missing = size
-        self.done = done
+    @classmethod
+    def of(cls, size: int, done: asyncio.Future[list[Answer]]) -> Frame:
+        return cls(size, [_NONE_YET] * size, done)
 
     def put(self, index: int, answer: Answer) -> None:
         self.answers[index] = answer
@@ -35,23 +36,31 @@ class Frame:
             self.done.set_result(self.answers)
 
 
-class Item:
+class Decided(Struct, eq=False):
+    """The first answer of a command that is in a block not yet durable: events and version, position to come."""
+
+    digest: str
+    version: int
+    events: Raw
+    told: bool = False
+
+
+class Item(Struct, eq=False):
     """One command on its way through the engine. `command` is None until it is decoded."""
 
-    __slots__ = ("attempts", "command", "digest", "doubtful", "envelope", "frame", "index", "looked_up")
-
-    def __init__(self, envelope: Envelope, frame: Frame, index: int, command: object = None) -> None:
-        self.envelope = envelope
-        self.command = command
-        self.digest = envelope.digest or digest_of(envelope.command)
-        self.frame = frame
-        self.index = index
-        self.attempts = 0
-        self.looked_up = -1
-        """What `States.forgotten` was when its id was looked up: the look counts for as long as that stays so."""
-        self.doubtful = False
-        """A block that holds it may still be on its way to the log: until that is fenced off, "nothing was written"
-        would be a guess."""
+    envelope: Envelope
+    digest: str
+    frame: Frame
+    index: int
+    command: object = None
+    outcome: Decided | Refused | int = 0
+    """What it will be told, once it waits for a block; an int is the version at which nothing had to change."""
+    attempts: int = 0
+    looked_up: int = -1
+    """What `States.forgotten` was when its id was looked up: the look counts for as long as that stays so."""
+    doubtful: bool = False
+    """A block that holds it may still be on its way to the log: until that is fenced off, "nothing was written" would
+    be a guess."""
 
     def answer(self, answer: Answer) -> None:
         self.frame.put(self.index, answer)
@@ -59,18 +68,6 @@ class Item:
     def give_up(self, code: str) -> None:
         """Say that nothing was written, where that is known."""
         self.answer(Unknown(code) if self.doubtful else Unavailable(code))
-
-
-class Decided:
-    """The first answer of a command that is in a block not yet durable: events and version, position to come."""
-
-    __slots__ = ("digest", "events", "told", "version")
-
-    def __init__(self, digest: str, version: int, events: Raw) -> None:
-        self.digest = digest
-        self.version = version
-        self.events = events
-        self.told = False
 
 
 class Filling(Generic[State]):
@@ -85,8 +82,8 @@ class Filling(Generic[State]):
         """Something did not fit: what waits goes into the next block."""
         self.touched: dict[str, Known[State]] = {}
         self.decided: dict[str, Decided] = {}
-        self.waiting: list[tuple[Item, Decided | Refused | int]] = []
-        """Each with what it will be told; an int is the version at which nothing had to change."""
+        self.waiting: list[Item] = []
+        """What is answered with this block."""
 
     def takes(self, commits: int, size: int) -> bool:
         """Whether so many more commits fit. Raises `Rejected` when they would not fit into any block."""
@@ -101,4 +98,9 @@ class Filling(Generic[State]):
         """What was decided for an item; its commits and states are in already."""
         self.size += size
         self.decided[item.envelope.id] = decided
-        self.waiting.append((item, decided))
+        self.tell(item, decided)
+
+    def tell(self, item: Item, outcome: Decided | Refused | int) -> None:
+        """Have an item wait for this block, and be told this when it is durable."""
+        item.outcome = outcome
+        self.waiting.append(item)

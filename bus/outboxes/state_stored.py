@@ -26,7 +26,7 @@ from bus import metrics, tracing
 from bus.calls.call import Call
 from bus.calls.deadline import deadline_of
 from bus.calls.path import CallPath, Fallback
-from bus.commands import Answer, Envelope, Stored, Unavailable, Unchanged, Unknown
+from bus.commands import Answer, Envelope, Stored, Unavailable, Unchanged, Unknown, digest_of
 from bus.engines.filling import Frame, Item
 from bus.outboxes.database import Database, Outboxed, Outcome
 
@@ -93,8 +93,10 @@ class StateStoredService(Generic[State, Command, Event]):
             metrics.commands_answered.labels(self._name, code).inc(len(frame))
             done.set_result([Unavailable(code)] * len(frame))
             return done
-        waiting = Frame(len(frame), done)
-        self._queue.extend(Item(envelope, waiting, index) for index, envelope in enumerate(frame))
+        waiting = Frame.of(len(frame), done)
+        for index, envelope in enumerate(frame):
+            digest = envelope.digest or digest_of(envelope.command)
+            self._queue.append(Item(envelope, digest, waiting, index))
         self._arrived.set()
         return done
 
