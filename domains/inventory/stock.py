@@ -107,12 +107,12 @@ def targets(command: InventoryCommand) -> tuple[str, ...]:
 
 def owner(event: InventoryEvent) -> str:
     match event:
-        case ReceiptRecorded():
+        case ReceiptRecorded():  # The frequent ones first, for cases are tried in their order.
             return receipt_of(event.sku, event.receipt_id)
-        case StockReserved() | StockRefused() | StockReleased() | StockDispatched():
-            return reservation_of(event.order_id)
         case StockReceived() | ItemReserved() | ItemReleased() | ItemDispatched() | StockWatched() | StockRanLow():
             return event.sku
+        case StockReserved() | StockRefused() | StockReleased() | StockDispatched():
+            return reservation_of(event.order_id)
         case _:
             assert_never(event)
 
@@ -156,6 +156,8 @@ def evolve(state: Stock, event: InventoryEvent) -> Stock:
     match event:
         case ReceiptRecorded(quantity=quantity):
             return Received(quantity)
+        case StockReceived() | ItemReserved() | ItemReleased() | ItemDispatched() | StockWatched() | StockRanLow():
+            return _evolve_shelf(state if isinstance(state, Shelf) else Shelf(), event)
         case StockReserved(items=items):
             return Held(items)
         case StockRefused():
@@ -164,9 +166,6 @@ def evolve(state: Stock, event: InventoryEvent) -> Stock:
             return Released()
         case StockDispatched():
             return Dispatched()
-        case StockReceived() | ItemReserved() | ItemReleased() | ItemDispatched() | StockWatched() | StockRanLow():
-            shelf = state if isinstance(state, Shelf) else Shelf()
-            return _evolve_shelf(shelf, event)
         case _:
             assert_never(event)
 
