@@ -215,7 +215,7 @@ async def _build(feed: Feed, candidates: Sequence[_Candidate]) -> None:
     async def written(batch: Batch) -> bool:
         nonlocal position
         await whole(write, batch)
-        position = Position(position.epoch, batch.blocks[-1].sequence, dict(batch.tips), 0)
+        position = Position(position.epoch, batch.last, dict(batch.tips), 0)
         for candidate in candidates:
             await candidate.progress.say("building", candidate.position, until)
         return any(candidate.error is None for candidate in candidates)

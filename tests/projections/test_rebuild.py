@@ -13,7 +13,7 @@ import pytest
 from bus.announcements import RebuildProgress
 from bus.logs.jetstream import JetStreamLog
 from projections import pipeline
-from projections.batches import Batch
+from projections.batches import Batch, FoldedBatch
 from projections.build import Build
 from projections.feed import Feed
 from projections.files import RebuildUnderWay
@@ -90,6 +90,17 @@ async def test_an_equal_rebuild_goes_live_and_the_build_before_stays(shop: Shop)
         assert (await shop.totals(tally))["a"] == 128
         with Store.open(tally, live.with_name(f"{tally.name}@1.1.db")) as before:
             assert before.position.sequence == last - 1
+
+
+async def test_what_was_folded_as_it_was_read_is_not_decoded_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decoded_again(batch: FoldedBatch) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(FoldedBatch, "blocks", property(decoded_again))
+    tally = shop.tally()
+    async with shop.feeding(tally) as feed:
+        await shop.reaches(tally, await some_history(shop))
+        assert (await one(shop, feed, tally)).state == "done"
 
 
 async def test_an_empty_read_model_can_be_rebuilt(shop: Shop) -> None:
