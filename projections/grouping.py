@@ -78,10 +78,13 @@ class _Form:
         that it takes to get values by their names one after the other."""
         sources = [_OF_COMMIT.get(item[1:], f"event.{item[1:]}") if item[0] == ":" else item for item in self.items]
         arguments = "event, commit, stamp, sequence"
-        moves: Callable[..., None] | None = None
+        moves: Callable[..., bool] | None = None
         if self.columns and not self.inserts:
             sets = "; ".join(f"row[{at}] = {source}" for at, source in zip(self.columns, sources, strict=False))
-            moves = _compiled(f"def made(row, {arguments}): {sets}")
+            moves = _compiled(
+                f"def made(placed, {arguments}):\n last = placed.get({sources[self.key]})\n"
+                f" if last is None or not last[2].inserts: return False\n row = last[1]; {sets}\n return True"
+            )
         values = _compiled(f"def made({arguments}): return [{', '.join(sources)}]")
         key = _compiled(f"def made({arguments}): return {sources[self.key] if sources else None}")
         return _Step(self, key, values, moves)
@@ -94,16 +97,19 @@ class _Form:
 class _Step(NamedTuple):
     """What is done about an event, which all three take with its commit, the time as text and the block's sequence.
 
-    `key` and `values` are the statement's; `moves` sets what it sets in a row that is yet to be written, if it can.
+    `key` and `values` are the statement's. `moves`, if that can be done, is also given what there is of its table in
+    this batch, and sets what it sets in its key's row, if that was inserted; it says whether.
     """
 
     form: _Form
     key: Callable[[object, AnyCommit, str, int], Value]
     values: Callable[[object, AnyCommit, str, int], list[Value]]
-    moves: Callable[[list[Value], object, AnyCommit, str, int], None] | None
+    moves: Callable[[Mapping[Value, _Placed], object, AnyCommit, str, int], bool] | None
 
 
-_NOTHING: tuple[int, list[Value], _Form] = -1, [], _Form("", (), 0)
+_Placed = tuple[int, list[Value], _Form]
+"""The group and the values of a statement, and what it is."""
+_NOTHING: _Placed = -1, [], _Form("", (), 0)
 
 
 class _Plan:
@@ -189,8 +195,8 @@ class Folding:
         self._keyed = bool(projection.key)
         self._latest: dict[str, int] = {}
         """Of each text, the last group."""
-        self._placed: defaultdict[str, dict[Value, tuple[int, list[Value], _Form]]] = defaultdict(dict)
-        """Of each table and key the last statement: its group and its values, into which others may be folded."""
+        self._placed: defaultdict[str, dict[Value, _Placed]] = defaultdict(dict)
+        """Of each table and key the last statement, into whose values others may be folded."""
         self._others: dict[Value, int] = {}
         """Of each key, the group of the last statement that is not of one table only."""
 
@@ -213,10 +219,8 @@ class Folding:
             kind = type(event)
             if kind in steps:
                 for form, key_of, values, moves in steps[kind]:
-                    key = key_of(event, commit, stamp, sequence) if keyed else ""
-                    if moves is not None and (last := placed[form.table].get(key)) is not None and last[2].inserts:
-                        moves(last[1], event, commit, stamp, sequence)
-                    else:
+                    if moves is None or not moves(placed[form.table], event, commit, stamp, sequence):
+                        key = key_of(event, commit, stamp, sequence) if keyed else ""
                         self._add(form, values(event, commit, stamp, sequence), key)
             elif kind in plan.handlers:
                 assert recorded is not None
