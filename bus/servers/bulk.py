@@ -79,7 +79,7 @@ class BulkConnection(asyncio.Protocol):
                     await connection._secure(**secured)
                 connection._greet(options)
                 await connection._ready
-            except BaseException:
+            except BaseException:  # Raised again; no connection is left open, however it ended.
                 connection.close()
                 raise
         return connection
