@@ -17,8 +17,9 @@ from bus.announcements import Standings
 from bus.servers.connection import close, connect
 from gateway import compose
 from gateway.importing.folder import ImportResult, import_records
-from gateway.importing.olist import FolderUnusable, Records, read_folder
+from gateway.importing.olist import Records, read_folder
 from gateway.importing.report import as_json, render
+from gateway.importing.rows import FolderUnusable
 from gateway.importing.run import ImportFailed, OnProgress
 from gateway.runtime.up import system
 from gateway.settings import Settings, from_environment, home

@@ -13,9 +13,10 @@ from bus.logs.log import Log
 from bus.reactors.observers import intake
 from bus.sender import Sender
 from gateway.importing.differences import Reconciliation
-from gateway.importing.olist import BadRow, Records
+from gateway.importing.olist import Records
 from gateway.importing.plan import lives_of, people, plan, reviewed, reviews, sold_products
 from gateway.importing.reconcile import READ_MODELS, READ_MODELS_AFTER, reconcile
+from gateway.importing.rows import BadRow
 from gateway.importing.run import ImportFailed, OnProgress, Patience, Sent, run
 from projections.order_summary import order_summary
 from projections.projection import Projection

@@ -26,9 +26,10 @@ from domains.inventory.messages import ItemQuantity, ReserveStock
 from domains.orders.messages import OrderLine, PlaceOrder
 from gateway import compose
 from gateway.importing.folder import ImportResult, heard, import_records
-from gateway.importing.olist import FolderUnusable, read_folder
+from gateway.importing.olist import read_folder
 from gateway.importing.plan import Life, Step, lives_of, people, plan, reviews
 from gateway.importing.report import as_json, render
+from gateway.importing.rows import FolderUnusable
 from gateway.importing.run import ImportFailed, Patience, Refusal, run
 from gateway.runtime.engines import run_engines
 from gateway.runtime.reactions import run_reactions

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.importing.olist import BadRow, FolderUnusable, Item, Payment, Product, Review, read_folder
+from gateway.importing.olist import Item, Payment, Product, Review, read_folder
+from gateway.importing.rows import BadRow, FolderUnusable
 from tests.importing.dataset import (
     COLUMNS,
     CUSTOMERS,
