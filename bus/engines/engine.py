@@ -22,16 +22,15 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 import msgspec
-from msgspec import Raw
 
 from bus import metrics, tracing
-from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown, digest_of
+from bus.commands import Answer, Envelope, Refused, Unavailable, Unknown, digest_of
 from bus.engines.deciding import Deciding, Taken, malformed
-from bus.engines.filling import Decided, Filling, Frame, Item
+from bus.engines.filling import Filling, Frame, Item
 from bus.engines.partition import Partition
+from bus.engines.repeats import REUSED, Repeats
 from bus.engines.states import NEVER, UNSURE, Known, MemoryStates, States, StoreUnreachable
-from bus.engines.stored import StoredBlocks
-from bus.logs.log import Appended, AppendOutcome, Conflict, Log, LogDamaged, LogUnreachable, Uncertain, Unstored
+from bus.logs.log import Appended, AppendOutcome, Conflict, Log, LogUnreachable, Uncertain, Unstored
 from domains.kernel import Domain, Rejected
 
 State = TypeVar("State")
@@ -39,8 +38,6 @@ Command = TypeVar("Command")
 Event = TypeVar("Event")
 
 log = logging.getLogger(__name__)
-
-_encode = msgspec.json.Encoder().encode
 
 BLOCK_MIN = 64
 """Fewer commands go into one block all together: two in turn would wait for the disk twice."""
@@ -105,8 +102,7 @@ class Engine(Generic[State, Command, Event]):
         self._flying: Filling[State] | None = None
         self._flight: asyncio.Task[None] | None = None
         self._turn: asyncio.Handle | None = None
-        self._stored = StoredBlocks(log, self._partition.decode, self._limits.repeats_max)
-        self._repeating: dict[asyncio.Task[None], Item] = {}
+        self._repeats = Repeats(domain.name, log, self._partition, self._limits.repeats_max, self.halt)
         self._refusing = ""
         """Why the log does not take blocks, as long as it does not."""
         self._closed = False
@@ -173,7 +169,7 @@ class Engine(Generic[State, Command, Event]):
             await asyncio.wait(self._background)
 
     def _running(self) -> set[asyncio.Task[None]]:
-        return {*self._repeating, *(task for task in (self._flight, self._loading) if task is not None)}
+        return {*self._repeats.running, *(task for task in (self._flight, self._loading) if task is not None)}
 
     async def _watch(self) -> None:
         """Until cancelled: look whether the log still holds what was written, in times when nobody writes, too."""
@@ -243,10 +239,10 @@ class Engine(Generic[State, Command, Event]):
         envelope = item.envelope
         filling, flying = self._filling, self._flying
         if (first := filling.decided.get(envelope.id)) is not None:
-            filling.tell(item, first if first.digest == item.digest else _REUSED)
+            filling.tell(item, first if first.digest == item.digest else REUSED)
             return True
         if flying is not None and (first := flying.decided.get(envelope.id)) is not None:
-            flying.tell(item, first if first.digest == item.digest else _REUSED)
+            flying.tell(item, first if first.digest == item.digest else REUSED)
             return True
         answered = self._states.answered(envelope.id)
         if answered == UNSURE:
@@ -255,9 +251,7 @@ class Engine(Generic[State, Command, Event]):
                 return True
             answered = NEVER
         if answered != NEVER:
-            task = self._loop.create_task(self._repeat(item, answered))
-            self._repeating[task] = item
-            task.add_done_callback(self._repeated)
+            self._repeats.give(item, answered)
             return True
         if envelope.deadline < self._now():
             item.give_up("deadline_passed")
@@ -352,7 +346,8 @@ class Engine(Generic[State, Command, Event]):
                 if self._refusing and block.commits:
                     log.info("%s: the log takes blocks again", self._partition)
                     self._refusing = ""
-                self._answer(block, sequence)
+                for kind, count in block.answer(sequence).items():
+                    metrics.commands_answered.labels(self._domain.name, kind).inc(count)
             case Unstored(reason):
                 if reason != self._refusing:
                     log.error("%s: %s; commands are refused", self._partition, outcome)
@@ -426,57 +421,3 @@ class Engine(Generic[State, Command, Event]):
         if self.position > position:  # What may still be on its way expects the log as it was: it comes too late.
             for item in self._queue:
                 item.doubtful = False
-
-    # -- answering ---------------------------------------------------------------------------------------------------
-
-    def _answer(self, block: Filling[State], position: int) -> None:
-        counts = dict.fromkeys(("stored", "repeated", "unchanged", "refused", "unknown"), 0)
-        for item in block.waiting:
-            outcome = item.outcome
-            answer: Answer
-            if item.doubtful and not block.commits:
-                answer, kind = Unknown("an earlier attempt may still be stored"), "unknown"
-            elif isinstance(outcome, Decided):
-                answer = Stored(position, outcome.version, outcome.events, outcome.told)
-                kind = "repeated" if outcome.told else "stored"
-                outcome.told = True
-            elif isinstance(outcome, int):
-                answer, kind = Unchanged(position, outcome), "unchanged"
-            else:
-                answer, kind = outcome, "refused"
-            counts[kind] += 1
-            item.frame.put(item.index, answer)
-        for kind, count in counts.items():
-            if count:
-                metrics.commands_answered.labels(self._domain.name, kind).inc(count)
-
-    async def _repeat(self, item: Item, sequence: int) -> None:
-        """Give the first answer again, from the log. Raises `LogDamaged` where that does not hold it any more."""
-        try:
-            block = await self._stored.get(sequence)
-        except (LogUnreachable, msgspec.DecodeError) as error:
-            log.warning("block %d cannot be read: %s", sequence, str(error) or type(error).__name__)
-            with suppress(LogUnreachable):
-                await self._partition.still_holds()
-            item.answer(Unknown("log_unreachable"))  # It was stored; what it did cannot be told now.
-            return
-        first = next((commit for commit in block.commits if commit.id == item.envelope.id), None)
-        if first is None:
-            raise LogDamaged(f"block {sequence} of {self._partition} does not hold what {item.envelope.id} did")
-        if first.digest != item.digest:
-            item.answer(_REUSED)
-            metrics.commands_answered.labels(self._domain.name, "refused").inc()
-            return
-        item.answer(Stored(sequence, first.version, Raw(_encode(first.events)), repeated=True))
-        metrics.commands_answered.labels(self._domain.name, "repeated").inc()
-
-    def _repeated(self, task: asyncio.Task[None]) -> None:
-        item = self._repeating.pop(task)
-        if task.cancelled():  # Perhaps before it began.
-            item.answer(Unknown("stopping"))
-        elif (error := task.exception()) is not None:
-            item.answer(Unknown("halted"))
-            self.halt(error)
-
-
-_REUSED = Refused("id_reused", "this id was used for another command before")

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Raw, Struct
 
-from bus.commands import Answer, Envelope, Refused, Unavailable, Unknown
+from bus.commands import Answer, Envelope, Refused, Stored, Unavailable, Unchanged, Unknown
 from bus.engines.states import Known
 from bus.logs.blocks import BLOCK_BYTES_MAX, BLOCK_COMMITS_MAX, BLOCK_HEAD_BYTES
 from domains.kernel import Rejected
@@ -104,3 +104,23 @@ class Filling(Generic[State]):
         """Have an item wait for this block, and be told this when it is durable."""
         item.outcome = outcome
         self.waiting.append(item)
+
+    def answer(self, position: int) -> dict[str, int]:
+        """The block is durable: answer all that wait for it. How many were told what."""
+        counts: dict[str, int] = {}
+        for item in self.waiting:
+            outcome = item.outcome
+            answer: Answer
+            if item.doubtful and not self.commits:
+                answer, kind = Unknown("an earlier attempt may still be stored"), "unknown"
+            elif isinstance(outcome, Decided):
+                answer = Stored(position, outcome.version, outcome.events, outcome.told)
+                kind = "repeated" if outcome.told else "stored"
+                outcome.told = True
+            elif isinstance(outcome, int):
+                answer, kind = Unchanged(position, outcome), "unchanged"
+            else:
+                answer, kind = outcome, "refused"
+            counts[kind] = counts.get(kind, 0) + 1
+            item.frame.put(item.index, answer)
+        return counts
