@@ -26,11 +26,11 @@ COMMIT_BYTES = 512
 """About, at most: to tell how many may be on their way."""
 
 
-async def in_blocks(client: Client, log: JetStreamLog, n: int, commits: int = COMMITS) -> None:
+async def in_blocks(client: Client, log: JetStreamLog, n: int, commits: int = COMMITS, *, of_shop: int = 0) -> None:
     """Fill an empty log with so many commits of `lives`, so many a block."""
     publishing = _Publishing(client, ON_THEIR_WAY_BYTES_MAX // (COMMIT_BYTES * commits))
     prev, expected, blocks = GENESIS, 0, 0
-    for chunk in _chunks((lived.commit for lived in lives(n)), commits):
+    for chunk in _chunks((lived.commit for lived in lives(n, of_shop=of_shop)), commits):
         block = seal(log.epoch, datetime.now(UTC), prev, chunk)
         prev = hash_of(block)
         headers = {"Nats-Msg-Id": prev, "Nats-Expected-Last-Subject-Sequence": str(expected)}

@@ -63,9 +63,10 @@ class _Life:
         self.last = 0
 
 
-def lives(n: int) -> Iterator[Lived]:
-    """`n` commits of one event each. Nothing is held but the orders that are under way."""
-    shop = _Shop(n)
+def lives(n: int, *, of_shop: int = 0) -> Iterator[Lived]:
+    """`n` commits of one event each. Nothing is held but the orders that are under way: as many as in a history of
+    `of_shop` events, by default of `n`. So a shop that is older need not be a busier one."""
+    shop = _Shop(of_shop or n)
     return (shop.goes_on(number) for number in range(1, n + 1))
 
 

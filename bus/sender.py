@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -43,23 +44,23 @@ PARTIAL_IN_FLIGHT_MAX = 2
 ANSWER_WITHIN_S = 1.0
 """A frame that is not answered by then is sent again, later twice as late each time, until its commands time out."""
 SEND_AGAIN_AFTER_S = 0.1
+LOOK_EVERY_S = 0.05
+"""How much later than its time is up a command may be told so."""
 COMMAND_TIMEOUT_S = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class _Waiting:
-    __slots__ = ("answer", "data", "deadline", "timer")
+    __slots__ = ("answer", "data", "ends")
 
-    def __init__(self, data: bytes, deadline: float, answer: asyncio.Future[Answer]) -> None:
+    def __init__(self, data: bytes, ends: float, answer: asyncio.Future[Answer]) -> None:
         self.data = data
-        self.deadline = deadline
+        self.ends = ends
+        """By the loop's clock: from then on nobody waits for it."""
         self.answer = answer
-        self.timer: asyncio.TimerHandle | None = None
 
     def tell(self, answer: Answer) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
         if not self.answer.done():
             self.answer.set_result(answer)
 
@@ -72,19 +73,32 @@ class _Lane:
         self._subject = subject
         self._address = address
         self._queue: deque[_Waiting] = deque()
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[asyncio.Task[None], list[_Waiting]] = {}
         self._due = False
+        self._looking: asyncio.TimerHandle | None = None
 
-    def put(self, waiting: _Waiting, timeout_s: float) -> None:
+    def put(self, waiting: _Waiting) -> None:
         if len(self._queue) >= QUEUE_MAX:
             waiting.tell(Unavailable("overloaded"))
             return
         loop = asyncio.get_running_loop()
-        waiting.timer = loop.call_later(timeout_s, waiting.tell, Unknown("no answer in time"))
         self._queue.append(waiting)
+        if self._looking is None:
+            self._looking = loop.call_later(LOOK_EVERY_S, self._look)
         if not self._due and self._may_go:
             self._due = True
             loop.call_soon(self._flush)  # What is put in this turn of the loop goes together.
+
+    def _look(self) -> None:
+        """Tell those whose time is up. One look at all of them now and then costs less than a timer each (0.8 us)."""
+        loop = asyncio.get_running_loop()
+        now, waits = loop.time(), False
+        for waiting in chain(self._queue, *self._in_flight.values()):
+            if not waiting.answer.done():
+                waits = True
+                if waiting.ends <= now:
+                    waiting.answer.set_result(Unknown("no answer in time"))
+        self._looking = loop.call_later(LOOK_EVERY_S, self._look) if waits else None
 
     @property
     def _may_go(self) -> bool:
@@ -108,11 +122,11 @@ class _Lane:
             if not frame:
                 return
             task = asyncio.get_running_loop().create_task(self._exchange(frame))
-            self._in_flight.add(task)
+            self._in_flight[task] = frame
             task.add_done_callback(self._landed)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
+        del self._in_flight[task]
         self._flush()
 
     async def _exchange(self, frame: list[_Waiting]) -> None:
@@ -254,8 +268,9 @@ class Sender:
         if lane is None:
             address = partial(self._address, domain, partition)
             lane = self._lanes[domain, partition] = _Lane(self._client, command_subject(domain, partition), address)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        lane.put(_Waiting(data, envelope.deadline, answer), timeout_s)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        lane.put(_Waiting(data, loop.time() + timeout_s, answer))
         return await answer
 
     def partitions_of(self, domain: str) -> int:

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
@@ -194,7 +195,7 @@ class OverlaidStates(Generic[State, Command, Event]):
                 self._answered.pop(command_id, None)
 
     def _evict(self) -> None:
-        for key in list(self._cache)[: max(0, len(self._cache) - self._limits.cache_max)]:
+        for key in list(islice(self._cache, max(0, len(self._cache) - self._limits.cache_max))):
             del self._cache[key]
         if len(self._found) > self._limits.cache_max:
             self._found.clear()
