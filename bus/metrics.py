@@ -48,6 +48,9 @@ call_fallbacks = Counter("tally_call_fallbacks_total", "Calls whose fallback was
 degraded_answers = Counter(
     "tally_degraded_answers_total", "Answers that did without something that could not be had.", ("lacks",)
 )
+unread_cut = Counter(
+    "tally_unread_connections_cut_total", "Connections whose client did not read its answer, and that were cut."
+)
 call_faults = Counter("tally_call_faults_total", "Faults that were put in on purpose.", ("destination", "kind"))
 breaker_state = Gauge(
     "tally_breaker_state",

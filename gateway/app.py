@@ -32,6 +32,7 @@ from gateway.http.security import Authentication
 from gateway.http.shared_limits import SharedBucket
 from gateway.http.tokens import Tokens
 from gateway.http.traced import Traced
+from gateway.http.unread import cut_unread
 from gateway.runtime.collector import calm_the_collector
 from gateway.runtime.logs import log_to_stderr
 from gateway.runtime.running import announced, identity_of, nats_url
@@ -98,6 +99,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
             CommandQueue(client),
         )
         watching = [asyncio.create_task(each) for each in (announcing.run(), mesh.watch(), discovery.watch())]
+        if settings.http_port:
+            watching.append(asyncio.create_task(cut_unread(settings.http_port)))
         calm_the_collector()
         try:
             yield
