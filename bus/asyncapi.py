@@ -20,7 +20,7 @@ from bus.outboxes.state_stored import Kept, state_subject
 from bus.owners.leases import BUCKET, Holder
 from bus.presence import Worker
 from bus.queues.command_queue import OUTCOMES, QUEUE, Outcome, Queued, outcome_subject, parked_subject, queue_subject
-from bus.queues.command_queue_worker import ParkedCommand
+from bus.queues.parked_commands import ParkedCommand
 from domains.kernel import Domain, StateStored
 
 VERSION = "3.0.0"

@@ -62,7 +62,7 @@ breaker_transitions = Counter("tally_breaker_transitions_total", "Turns of break
 mesh_reads = Counter("tally_mesh_reads_total", "Changes of the policy file, by what became of them.", ("outcome",))
 jobs_done = Counter("tally_jobs_done_total", "Jobs of a work queue that were done.", ("queue",))
 job_retries = Counter("tally_job_retries_total", "Jobs that were put back to be tried again.", ("queue",))
-jobs_given_up = Counter("tally_jobs_given_up_total", "Jobs that failed for good.", ("queue",))
+jobs_given_up = Counter("tally_jobs_given_up_total", "Jobs that failed for good and were parked.", ("queue",))
 queue_waiting = Gauge(
     "tally_queue_waiting",
     "Frames of queued commands that wait for a worker.",

@@ -12,6 +12,7 @@ from bus.micro import PREFIX as MICRO
 from bus.outboxes.state_stored import state_subject
 from bus.owners.leases import BUCKET
 from bus.queues.command_queue import OUTCOMES, QUEUE, outcome_subject, parked_subject, queue_subject
+from bus.queues.work_queue import PARKED
 from bus.queues.work_queue import STREAM as WORK
 from bus.reactors.timers import STREAM as TIMERS
 from bus.servers.tls import inbox_of
@@ -91,7 +92,13 @@ def puts_jobs(queue: str) -> Rights:
 
 
 def does_jobs(queue: str) -> Rights:
-    return _consumes(WORK, queue) + Rights((f"{API}.CONSUMER.DURABLE.CREATE.{WORK}.{queue}",))
+    """And parks those that fail for good."""
+    return _consumes(WORK, queue) + Rights((f"{API}.CONSUMER.DURABLE.CREATE.{WORK}.{queue}", f"{WORK}.{queue}{PARKED}"))
+
+
+def mends_jobs(queue: str) -> Rights:
+    """Reads the parked ones, puts them back and removes them; of all queues, for they share a stream."""
+    return puts_jobs(queue) + Rights((f"{API}.STREAM.MSG.GET.{WORK}", f"{API}.STREAM.MSG.DELETE.{WORK}"))
 
 
 def has_timers(process: str) -> Rights:

@@ -25,13 +25,12 @@ import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, RawStreamMsg
+from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from bus import metrics
 from bus.commands import Refused, Stored, Unavailable, Unchanged, Unknown, encode
-from bus.control import Reply
 from bus.queues.command_queue import (
     OUTCOMES,
     QUEUE,
@@ -49,57 +48,19 @@ from bus.queues.command_queue import (
     publish_once,
     queue_subject,
 )
+from bus.queues.parked_commands import ParkedCommand
 from bus.sender import Sender
 from bus.servers.connection import still_wanted
 
 PING = "commands.ping"
 """The control verb that whoever handles the queue answers."""
-PARKED = "commands.parked"
-"""The control verb that lists parked commands; its reply's `detail` is a `ParkedCommands`."""
-REDRIVE = "commands.redrive"
-"""Parameter `sequence`: puts a parked command into the queue again."""
-DISCARD = "commands.discard"
-"""Parameters `sequence` and `reason`: rejects a parked command."""
-LISTED_MAX = 500
-SEQUENCE_MAX = 10**18
-REASON_CHARS_MAX = 500
 PULL_S = 5.0
 """How long a pull waits at the broker; also how long a worker may not notice that the broker forgot it."""
 RETRY_S = 0.5
 DEFECTS = frozenset(("internal_error", "malformed_frame"))
 """Refusals that are no answer of the business, but failures of the engine or of who sent."""
-_NOT_PARKED = Reply("parked_unknown", "no such command is parked")
 
 log = logging.getLogger(__name__)
-
-
-class ParkedCommand(Struct, frozen=True):
-    """A command that was given up: of which domain, its place, since when (seconds since the epoch), and why."""
-
-    queued: Queued
-    place: str
-    at: float
-    error: str
-
-
-class Listed(Struct, frozen=True):
-    """A parked command as it is listed: `sequence` names it, `key` is what it is about."""
-
-    sequence: int
-    domain: str
-    key: str
-    command: str
-    at: float
-    error: str
-
-
-class ParkedCommands(Struct, frozen=True):
-    items: list[Listed]
-    left_out: int = 0
-
-
-class _Tagged(Struct):
-    type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,90 +225,6 @@ class QueueWorker:
             if queued.origin and not isinstance(outcome, GivenUp):
                 await publish_once(self._client, outcome_subject(queued.origin), encode([outcome]))
         await publish_once(self._client, outcome_subject(sequence), encode(outcomes))
-
-    async def parked(self, parameters: dict[str, str]) -> Reply:
-        """Those that were given up, the longest waiting first; with `key` those about it."""
-        found: list[Listed] = []
-        left_out = 0
-        try:
-            async for sequence, domain, parked in self._parked():
-                if parameters.get("key") not in (None, "", parked.queued.correlation):
-                    continue
-                if len(found) == LISTED_MAX:
-                    left_out += 1
-                    continue
-                kind = msgspec.json.decode(parked.queued.command, type=_Tagged).type
-                found.append(Listed(sequence, domain, parked.queued.correlation, kind, parked.at, parked.error))
-        except (nats.errors.Error, APIError, OSError) as error:
-            return _not_done(error)
-        return Reply(detail=msgspec.json.encode(ParkedCommands(found, left_out)).decode())
-
-    async def redrive(self, parameters: dict[str, str]) -> Reply:
-        """Into the queue again, then away from the parked ones: twice in the queue does no harm, nowhere would."""
-        try:
-            found = await self._find(parameters)
-            if found is None:
-                return _NOT_PARKED
-            sequence, domain, parked = found
-            again = msgspec.structs.replace(parked.queued, origin=parked.place)
-            await publish_once(self._client, queue_subject(domain), encode([again]))
-            await self._context.delete_msg(QUEUE, sequence)
-        except (nats.errors.Error, APIError, NotQueued, OSError) as error:
-            return _not_done(error)
-        log.info("command %s of %s is redriven", parked.queued.id, domain)
-        return Reply()
-
-    async def discard(self, parameters: dict[str, str]) -> Reply:
-        """Rejected, and said so."""
-        reason = parameters.get("reason", "").strip()
-        if not 1 <= len(reason) <= REASON_CHARS_MAX:
-            return Reply("malformed", f"a reason has 1 to {REASON_CHARS_MAX} characters")
-        try:
-            found = await self._find(parameters)
-            if found is None:
-                return _NOT_PARKED
-            sequence, domain, parked = found
-            rejected = encode([Rejected("discarded", reason)])
-            await publish_once(self._client, outcome_subject(parked.place), rejected)
-            await self._context.delete_msg(QUEUE, sequence)
-        except (nats.errors.Error, APIError, NotQueued, OSError) as error:
-            return _not_done(error)
-        log.warning("command %s of %s is discarded: %s", parked.queued.id, domain, reason)
-        return Reply()
-
-    async def _parked(self) -> AsyncIterator[tuple[int, str, ParkedCommand]]:
-        """Every parked command, with its sequence and its domain."""
-        after = 0
-        while True:
-            try:
-                found = await self._context.get_msg(QUEUE, after + 1, subject=parked_subject("*"), next=True)
-            except NotFoundError:
-                return
-            after = found.seq or 0
-            yield after, _domain_of(found), _decode_parked(found.data or b"")
-
-    async def _find(self, parameters: dict[str, str]) -> tuple[int, str, ParkedCommand] | None:
-        sequence = parameters.get("sequence", "")
-        if not sequence.isdecimal() or not 1 <= int(sequence) <= SEQUENCE_MAX:
-            return None
-        try:
-            found = await self._context.get_msg(QUEUE, int(sequence))
-        except NotFoundError:
-            return None
-        if not (found.subject or "").startswith(parked_subject("")):
-            return None
-        return int(sequence), _domain_of(found), _decode_parked(found.data or b"")
-
-
-_decode_parked = msgspec.json.Decoder(ParkedCommand).decode
-
-
-def _domain_of(found: RawStreamMsg) -> str:
-    return (found.subject or "").partition(".")[2]
-
-
-def _not_done(error: Exception) -> Reply:
-    return Reply("not_done", f"the queue cannot be reached: {str(error) or type(error).__name__}")
 
 
 async def _next(pull: JetStreamContext.PullSubscription) -> Msg | None:

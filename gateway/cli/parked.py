@@ -1,4 +1,4 @@
-"""`tally parked`, `redrive` and `discard`: what read models could not handle, what was given up of commands and
+"""`tally parked`, `redrive` and `discard`: what read models could not handle, what was given up of commands, jobs and
 reactions, and what becomes of it."""
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from projections.parking import Redriven
 Result = TypeVar("Result")
 
 _read_model = click.option(
-    "--in", "read_model", default="", help="Only in this read model; `commands`, or what reacts, are those given up."
+    "--in",
+    "read_model",
+    default="",
+    help="Only in this read model; `commands`, `jobs`, or what reacts, are those given up.",
 )
 _as_json = click.option("--json", "as_json", is_flag=True)
 

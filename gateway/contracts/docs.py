@@ -18,7 +18,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
 from bus.asyncapi import described
-from bus.queues import command_queue_worker
+from bus.queues import command_queue_worker, parked_commands, parked_jobs
 from bus.reactors.processes import PING
 from gateway import compose
 from gateway.contracts.messages_page import page_of
@@ -60,9 +60,12 @@ VERBS = {
     REDRIVE: "Deal again with what waits for a parked key.",
     DISCARD: "Give up the first that waits for a parked key.",
     command_queue_worker.PING: "Whether queued commands are handled.",
-    command_queue_worker.PARKED: "List queued commands that were given up.",
-    command_queue_worker.REDRIVE: "Queue one of them again.",
-    command_queue_worker.DISCARD: "Reject one of them.",
+    parked_commands.VERBS.parked: "List queued commands that were given up.",
+    parked_commands.VERBS.redrive: "Queue one of them again.",
+    parked_commands.VERBS.discard: "Reject one of them.",
+    parked_jobs.VERBS.parked: "List jobs of work queues that failed for good.",
+    parked_jobs.VERBS.redrive: "Put one of them back into its queue.",
+    parked_jobs.VERBS.discard: "Discard one of them.",
 }
 
 

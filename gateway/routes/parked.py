@@ -1,4 +1,4 @@
-"""What is parked: keys that read models could not handle, commands and reactions that were given up."""
+"""What is parked: keys that read models could not handle, commands, jobs and reactions that were given up."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class DiscardBody(Struct, frozen=True):
 @get("/v1/parked", opt=requires("staff") | VIEW, tags=["projections"])
 async def list_parked(request: AnyRequest) -> AllParked:
     """Every parked key, each read model's longest waiting first; then every queued command that was given up, as a key
-    of a read model called `commands`; then reactions that were, by key, each as of a read model called as what reacts.
-    `silent` names services that do not say at the moment."""
+    of a read model called `commands`, and every job of a work queue, as one of `jobs`; then reactions that were given
+    up, by key, each as of a read model called as what reacts. `silent` names services that do not say at the moment."""
     return await _mended(parked.parked(request.app.state.client))
 
 
 @post("/v1/parked/{id:str}/redrive", status_code=200, opt=requires("admin") | REQUEST, tags=["projections"])
 async def redrive_parked(request: AnyRequest, id: PathId, dry_run: bool = False) -> Redriven:
     """Deal again with what waits for a key, in order, up to the first that fails again; of a long queue the first part.
-    With `dry_run` nothing is changed. A command is put into the queue again, a reaction tried once."""
+    With `dry_run` nothing is changed. A command or a job is put into its queue again, a reaction tried once."""
     return await _mended(parked.redrive(request.app.state.client, id, dry_run=dry_run))
 
 
@@ -54,7 +54,7 @@ async def redrive_parked(request: AnyRequest, id: PathId, dry_run: bool = False)
 )
 async def discard_parked(request: AnyRequest, id: PathId, data: DiscardBody) -> Response[Redriven]:
     """Give up the first commit that waits for a key, for ever, and deal with what is behind it; reject a command, leave
-    a reaction undone."""
+    a job or a reaction undone."""
     doing = parked.discard(request.app.state.client, id, data.sequence, data.offset, data.reason)
     return Response(await _mended(doing), status_code=200)
 

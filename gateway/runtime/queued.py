@@ -1,12 +1,15 @@
-"""The commands that nobody waits for: sent on by one process, a part of its own."""
+"""The commands that nobody waits for: sent on by one process, a part of its own; and whatever queues have parked."""
 
 from __future__ import annotations
 
 from bus.control import pong, serve
 from bus.logs.jetstream import JetStreamLog
 from bus.presence import Present
+from bus.queues import parked_commands, parked_jobs
 from bus.queues.command_queue import ensure_queue
-from bus.queues.command_queue_worker import DISCARD, PARKED, PING, REDRIVE, QueueWorker
+from bus.queues.command_queue_worker import PING, QueueWorker
+from bus.queues.parked_commands import ParkedCommands
+from bus.queues.parked_jobs import ParkedJobs
 from bus.servers.connection import Client
 from gateway import compose
 from gateway.settings import Settings
@@ -22,8 +25,7 @@ async def run_queue(client: Client, logs: dict[str, JetStreamLog], settings: Set
     sender = compose.sender(client, logs, present)
     commands = {each.name: each.commands for each in compose.LOGS}
     queue = QueueWorker(client, sender, commands, erased=[each.name for each in compose.STATE_STORED])
-    await serve(client, PARKED, queue.parked)
-    await serve(client, REDRIVE, queue.redrive)
-    await serve(client, DISCARD, queue.discard)
+    await ParkedCommands(client).serve(parked_commands.VERBS)
+    await ParkedJobs(client, [jobs.queue for jobs in compose.jobs()]).serve(parked_jobs.VERBS)
     await serve(client, PING, pong)
     await queue.run()

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus import rights
-from bus.queues import command_queue_worker
+from bus.queues import parked_commands, parked_jobs
+from bus.queues.command_queue_worker import PING as QUEUE_PING
 from bus.reactors import mending
 from bus.reactors.observers import Process, intake
 from bus.reactors.processes import PING
@@ -60,19 +61,19 @@ def users() -> list[User]:
     know_all = _all(rights.knows_log(log) for log in logs)
     read_all = _all(rights.reads_log(log) for log in logs)
     asks_all = _all(rights.asks_state(kept.name) for kept in compose.STATE_STORED)
-    queue_verbs = (
-        command_queue_worker.PING,
-        command_queue_worker.PARKED,
-        command_queue_worker.REDRIVE,
-        command_queue_worker.DISCARD,
-    )
+    queue_verbs = (QUEUE_PING, *parked_commands.VERBS, *parked_jobs.VERBS)
+    mends_jobs = _all(rights.mends_jobs(jobs.queue) for jobs in compose.jobs())
     edge = rights.COMMANDS_ANY + asks_all + rights.CONTROLS_ANY + rights.HEARS_STANDINGS
     table: dict[str, Rights] = {
         **{name: _of_service(name) for name in compose.SERVICES},
         PROJECTIONS: read_all
         + rights.keeps_read_models()
         + rights.answers_control(REBUILD, ROLL_BACK, PARKED, REDRIVE, DISCARD),
-        QUEUE: know_all + rights.COMMANDS_ANY + rights.handles_queue() + rights.answers_control(*queue_verbs),
+        QUEUE: know_all
+        + rights.COMMANDS_ANY
+        + rights.handles_queue()
+        + mends_jobs
+        + rights.answers_control(*queue_verbs),
         GATEWAY: read_all + edge + rights.queues_commands() + rights.shares_allowances(),
         GRPC: know_all + edge,
     }

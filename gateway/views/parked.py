@@ -1,22 +1,23 @@
-"""What is parked, wherever: keys of read models, queued commands and reactions that were given up. One list, one way to
-mend.
+"""What is parked, wherever: keys of read models, and queued commands, jobs of work queues and reactions that were given
+up. One list, one way to mend.
 
 A parked command looks like a key of one commit of a read model called `commands`: it is redriven by being queued again,
-and what comes of that its status tells. Parked reactions look like a key of a read model called as what reacts, such as
-`payment-effects`; each is tried once more when it is redriven.
+and what comes of that its status tells. A job is one of `jobs`, under its own id. Parked reactions look like a key of a
+read model called as what reacts, such as `payment-effects`; each is tried once more when it is redriven.
 """
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from bus.control import Reply, ask
-from bus.queues import command_queue_worker
-from bus.queues.command_queue_worker import ParkedCommands
+from bus.queues import parked_commands, parked_jobs
+from bus.queues.mending import Listed, ParkedMessages, Verbs
 from bus.reactors import mending as reactions
 from bus.reactors.mending import ParkedReactions
 from bus.servers.connection import Client
@@ -26,10 +27,19 @@ from projections.mending import Parked, ParkedKeys, id_of
 from projections.parking import Redriven
 from projections.projection import timestamp
 
-COMMANDS = "commands"
-COMMAND_ID = "command-"
 REACTION_ID = "reaction-"
 AWAY = ("nobody_there", "no_answer")
+
+
+class Queue(NamedTuple):
+    """What is parked of queues: the read model that it looks like one of, how its ids begin, and what is asked."""
+
+    read_model: str
+    prefix: str
+    verbs: Verbs
+
+
+QUEUES = (Queue("commands", "command-", parked_commands.VERBS), Queue("jobs", "job-", parked_jobs.VERBS))
 
 
 class NotMended(Exception):
@@ -53,18 +63,20 @@ class AllParked(Struct, frozen=True):
 async def parked(client: Client, key: str = "") -> AllParked:
     """All of it, or what waits for one key. Raises `NotMended`."""
     services = sorted(compose.reacting())
-    of_models, of_queue, of_services = await asyncio.gather(
+    of_models, of_queues, of_services = await asyncio.gather(
         _asked(client, mending.PARKED, key=key),
-        _asked(client, command_queue_worker.PARKED, key=key),
+        asyncio.gather(*(_asked(client, queue.verbs.parked, key=key) for queue in QUEUES)),
         asyncio.gather(*(_reactions(client, service, key) for service in services)),
     )
     keys = msgspec.json.decode(of_models, type=ParkedKeys)
-    commands = msgspec.json.decode(of_queue, type=ParkedCommands)
+    messages = [msgspec.json.decode(each, type=ParkedMessages) for each in of_queues]
+    queued = [_message(queue, one) for queue, of_it in zip(QUEUES, messages, strict=True) for one in of_it.items]
     told = {service: found for service, found in zip(services, of_services, strict=True) if found is not None}
     reacting = [_reaction(service, one) for service, found in told.items() for one in found.items]
+    left_out = (keys.left_out, *(found.left_out for found in messages), *(found.left_out for found in told.values()))
     return AllParked(
-        [*keys.items, *map(_command, commands.items), *reacting],
-        keys.left_out + commands.left_out + sum(found.left_out for found in told.values()),
+        [*keys.items, *queued, *reacting],
+        sum(left_out),
         [service for service in services if service not in told],
     )
 
@@ -80,17 +92,17 @@ async def _reactions(client: Client, service: str, key: str) -> ParkedReactions 
     return msgspec.json.decode(detail, type=ParkedReactions)
 
 
-def _command(one: command_queue_worker.Listed) -> Parked:
+def _message(queue: Queue, one: Listed) -> Parked:
     return Parked(
-        id=f"{COMMAND_ID}{one.sequence}",
-        read_model=COMMANDS,
-        stream=one.domain,
+        id=f"{queue.prefix}{one.sequence}",
+        read_model=queue.read_model,
+        stream=one.queue,
         key=one.key,
         commits=1,
         sequence=one.sequence,
         offset=0,
         at=timestamp(datetime.fromtimestamp(one.at, UTC)),
-        error=f"{one.command}: {one.error}",
+        error=one.error,
     )
 
 
@@ -109,15 +121,14 @@ def _reaction(service: str, one: reactions.ParkedKey) -> Parked:
 
 
 async def redrive(client: Client, id: str, *, dry_run: bool = False) -> Redriven:
-    """Raises `NotMended`: a command or a reaction cannot be tried without being done."""
-    if id.startswith(COMMAND_ID):
-        if dry_run:
-            raise NotMended(Reply("malformed", "what would come of a command can only be seen by sending it"))
-        await _asked(client, command_queue_worker.REDRIVE, sequence=id.removeprefix(COMMAND_ID))
+    """Raises `NotMended`: what is no key of a read model cannot be tried without being done."""
+    queue = _queue_of(id)
+    if dry_run and (queue is not None or id.startswith(REACTION_ID)):
+        raise NotMended(Reply("malformed", "what would come of it can only be seen by doing it"))
+    if queue is not None:
+        await _asked(client, queue.verbs.redrive, sequence=id.removeprefix(queue.prefix))
         return Redriven(1, 0)
     if id.startswith(REACTION_ID):
-        if dry_run:
-            raise NotMended(Reply("malformed", "what would come of a reaction can only be seen by doing it"))
         return await _mend_reaction(client, reactions.REDRIVE, id)
     detail = await _asked(client, mending.REDRIVE, id=id, dry_run="yes" if dry_run else "no")
     return msgspec.json.decode(detail, type=Redriven)
@@ -125,15 +136,19 @@ async def redrive(client: Client, id: str, *, dry_run: bool = False) -> Redriven
 
 async def discard(client: Client, id: str, sequence: int, offset: int, reason: str) -> Redriven:
     """Give up the first that waits. Raises `NotMended`."""
-    if id.startswith(COMMAND_ID):
-        if id != f"{COMMAND_ID}{sequence}" or offset:
+    if (queue := _queue_of(id)) is not None:
+        if id != f"{queue.prefix}{sequence}" or offset:
             raise NotMended(Reply("not_parked", f"{sequence}, offset {offset} is not the place of {id}"))
-        await _asked(client, command_queue_worker.DISCARD, sequence=str(sequence), reason=reason)
+        await _asked(client, queue.verbs.discard, sequence=str(sequence), reason=reason)
         return Redriven(0, 0)
     place = {"sequence": str(sequence), "offset": str(offset)}
     if id.startswith(REACTION_ID):
         return await _mend_reaction(client, reactions.DISCARD, id, reason=reason, **place)
     return msgspec.json.decode(await _asked(client, mending.DISCARD, id=id, reason=reason, **place), type=Redriven)
+
+
+def _queue_of(id: str) -> Queue | None:
+    return next((queue for queue in QUEUES if id.startswith(queue.prefix)), None)
 
 
 async def _mend_reaction(client: Client, verb: str, id: str, **parameters: str) -> Redriven:

@@ -31,7 +31,9 @@ from bus.queues.command_queue import (
     queue_stream,
     queue_subject,
 )
-from bus.queues.command_queue_worker import ParkedCommands, QueueLimits, QueueWorker
+from bus.queues.command_queue_worker import QueueLimits, QueueWorker
+from bus.queues.mending import ParkedMessages
+from bus.queues.parked_commands import ParkedCommands
 from bus.sender import Sender
 from bus.servers.broker import EmbeddedBroker
 from bus.servers.connection import close, connect
@@ -73,6 +75,7 @@ class Case:
 
         self.domain = replace(counters(name), decide=deciding)
         self.worker = self.new_worker(client)
+        self.mending = ParkedCommands(client)
 
     def new_worker(self, client: Client) -> QueueWorker:
         sender = Sender(client, dict.fromkeys(COMMANDS, self.name))
@@ -112,9 +115,9 @@ class Case:
         return found
 
     async def parked(self) -> list[str]:
-        reply = await self.worker.parked({})
-        listed = msgspec.json.decode(reply.detail, type=ParkedCommands)
-        return [str(one.sequence) for one in listed.items if one.domain == self.name]
+        reply = await self.mending.parked({})
+        listed = msgspec.json.decode(reply.detail, type=ParkedMessages)
+        return [str(one.sequence) for one in listed.items if one.queue == self.name]
 
     def parked_but(self, before: str) -> Callable[[], Awaitable[bool]]:
         async def elsewhere() -> bool:
@@ -216,16 +219,16 @@ async def test_what_fails_again_and_again_is_parked_and_its_neighbours_are_done(
         assert isinstance(outcomes[2], Done)
         (parked,) = await case.parked()
 
-        assert (await case.worker.redrive({"sequence": parked})).code == ""
+        assert (await case.mending.redrive({"sequence": parked})).code == ""
         await until_told(case.parked_but(parked), "the parked command, parked again")  # Nothing was mended.
         assert isinstance(await case.queue.outcome(places[1]), GivenUp)
 
         case.mended = True
         (parked,) = await case.parked()
-        assert (await case.worker.redrive({"sequence": parked})).code == ""
+        assert (await case.mending.redrive({"sequence": parked})).code == ""
         await until_told(case.done(places[1]), "what was mended")
         assert await case.parked() == []
-        assert (await case.worker.redrive({"sequence": parked})).code == "parked_unknown"
+        assert (await case.mending.redrive({"sequence": parked})).code == "parked_unknown"
     assert totals(await blocks_of(case.log)) == {"a": 103}
 
 
@@ -234,12 +237,12 @@ async def test_what_is_no_command_is_parked_and_may_be_discarded(case: Case, cli
         place = await case.queue.put(case.name, Queued("c1", Raw(b'{"type":"Nothing"}')))
         assert isinstance(await case.outcome(place), GivenUp)
         (parked,) = await case.parked()
-        assert (await case.worker.discard({"sequence": parked, "reason": ""})).code == "malformed"
-        assert (await case.worker.discard({"sequence": parked, "reason": "a test"})).code == ""
+        assert (await case.mending.discard({"sequence": parked, "reason": ""})).code == "malformed"
+        assert (await case.mending.discard({"sequence": parked, "reason": "a test"})).code == ""
         assert await case.queue.outcome(place) == Rejected("discarded", "a test")
         assert await case.parked() == []
     for sequence in ("", "0", "x", str(place.sequence), "9" * 30):
-        assert (await case.worker.discard({"sequence": sequence, "reason": "a test"})).code == "parked_unknown"
+        assert (await case.mending.discard({"sequence": sequence, "reason": "a test"})).code == "parked_unknown"
 
 
 @pytest.mark.parametrize("erased", [True, False])

@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from nats.aio.client import Client
 
+from bus.control import Reply
 from bus.logs.streams import StreamMisconfigured
 from bus.queues import work_queue
-from bus.queues.work_queue import ATTEMPTS_MAX, Do, Job, QueueUnavailable, WorkQueue
+from bus.queues.mending import Listed, ParkedMessages
+from bus.queues.parked_jobs import ParkedJobs
+from bus.queues.work_queue import ATTEMPTS_MAX, JOB_BYTES_MAX, Do, Job, QueueUnavailable, WorkQueue
 from bus.reactors.reactor import Again
 from bus.servers.broker import EmbeddedBroker
 from bus.servers.connection import close, connect
-from tests.bus.waiting import PATIENCE_S, until
+from tests.bus.waiting import PATIENCE_S, until, until_told
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +113,23 @@ async def test_a_job_that_must_wait_is_done_later_and_keeps_nobody_up(
     await _until_left(client, unique, 0)
 
 
-async def test_a_job_that_fails_again_and_again_is_given_up_and_told(
-    queue: WorkQueue, client: Client, unique: str, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def mending(client: Client, unique: str) -> ParkedJobs:
+    return ParkedJobs(client, ["others", "jobs"], stream=unique)
+
+
+async def parked(mending: ParkedJobs, key: str = "") -> list[Listed]:
+    reply = await mending.parked({"key": key})
+    assert not reply.code, reply
+    return msgspec.json.decode(reply.detail, type=ParkedMessages).items
+
+
+async def failing(job: Job) -> None:
+    raise ZeroDivisionError(job.id)
+
+
+async def test_a_job_that_fails_again_and_again_is_given_up_told_and_kept(
+    queue: WorkQueue, mending: ParkedJobs, client: Client, unique: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tries = 0
 
@@ -120,11 +139,94 @@ async def test_a_job_that_fails_again_and_again_is_given_up_and_told(
         raise ZeroDivisionError
 
     await queue.put("bad", b"what was to be done")
+    assert await parked(mending) == []
     async with working(queue.work(do)):
         await until(lambda: "given up" in caplog.text)
-        await _until_left(client, unique, 0)
+        await _until_left(client, unique, 1)
     assert tries == ATTEMPTS_MAX
     assert "what was to be done" in caplog.text
+    (one,) = await parked(mending)
+    assert (one.queue, one.key, one.error) == ("jobs", "bad", "ZeroDivisionError()")
+    assert await parked(mending, "bad") == [one]
+    assert await parked(mending, "good") == []
+
+
+async def test_a_parked_job_is_done_under_its_id_once_it_is_put_back(
+    queue: WorkQueue, mending: ParkedJobs, client: Client, unique: str
+) -> None:
+    await queue.put("bad", b"1")
+    async with working(queue.work(failing)):
+        await until_told(lambda: parked(mending))
+        (first,) = await parked(mending)
+        assert await mending.redrive({"sequence": str(first.sequence)}) == Reply()
+
+        async def again() -> bool:
+            return [one.key for one in await parked(mending) if one != first] == ["bad"]
+
+        await until_told(again)  # Nothing was mended.
+    (second,) = await parked(mending)
+    done: list[Job] = []
+    async with working(queue.work(collecting(done))):
+        assert await mending.redrive({"sequence": str(second.sequence)}) == Reply()
+        await until(lambda: done)
+    assert done == [("bad", b"1")]
+    await _until_left(client, unique, 0)
+    assert (await mending.redrive({"sequence": str(second.sequence)})).code == "parked_unknown"
+
+
+async def test_a_parked_job_may_be_discarded_and_none_that_waits(
+    queue: WorkQueue, mending: ParkedJobs, client: Client, unique: str
+) -> None:
+    await queue.put("bad", b"")
+    async with working(queue.work(failing)):
+        await until_told(lambda: parked(mending))
+    (one,) = await parked(mending)
+    assert (await mending.discard({"sequence": str(one.sequence), "reason": " "})).code == "malformed"
+    assert await mending.discard({"sequence": str(one.sequence), "reason": "a test"}) == Reply()
+    assert await left(client, unique) == 0
+    await queue.put("good", b"")
+    waits = {"sequence": str(one.sequence + 1), "reason": "a test"}
+    assert (await mending.discard(waits)).code == (await mending.redrive(waits)).code == "parked_unknown"
+    assert await left(client, unique) == 1
+
+
+async def test_what_cannot_be_parked_waits_and_keeps_nobody_up(
+    queue: WorkQueue,
+    mending: ParkedJobs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(work_queue, "PARKED_MAX", 1)
+    monkeypatch.setattr(work_queue, "BACKOFF_MAX_S", 0.001)
+    done: list[Job] = []
+
+    async def do(job: Job) -> None:
+        if job.id == "good":
+            return done.append(job)
+        raise ZeroDivisionError
+
+    for name in ("one", "two"):
+        await queue.put(name, b"")
+    async with working(queue.work(do)):
+        await until(lambda: "cannot be parked, so it waits: 1 jobs are parked" in caplog.text)
+        (first,) = await parked(mending)
+        await queue.put("good", b"")
+        await until(lambda: done)
+        await mending.discard({"sequence": str(first.sequence), "reason": "a test"})
+        await until_told(lambda: parked(mending))
+    (second,) = await parked(mending)
+    assert {first.key, second.key} == {"one", "two"}
+
+
+async def test_the_largest_job_there_may_be_can_be_parked(queue: WorkQueue, mending: ParkedJobs) -> None:
+    async def do(job: Job) -> None:
+        raise ValueError("\U0001f600" * 10_000)
+
+    with pytest.raises(ValueError, match="at most"):
+        await queue.put("larger", bytes(JOB_BYTES_MAX + 1))
+    await queue.put("largest", bytes(JOB_BYTES_MAX))
+    async with working(queue.work(do)):
+        await until_told(lambda: parked(mending))
 
 
 async def test_who_dies_with_a_job_leaves_it_to_another(

@@ -24,7 +24,8 @@ from gateway.grpc.inventory import SERVICE
 from gateway.grpc.proto.tally.inventory.v1.inventory_pb2 import Item, ReserveItemsRequest, ReserveItemsResponse
 from gateway.runtime.users import made
 from gateway.settings import claim
-from tests.system import PATIENCE_S, Shop, System, descendants, running_system, tally, unique
+from tests.gateway.test_parked_jobs import parked_job, put_nonsense
+from tests.system import PATIENCE_S, Shop, System, descendants, running_system, tally, unique, until
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,18 @@ def test_what_is_queued_is_done(shop: Shop) -> None:
 
 def test_every_service_says_what_it_gave_up(shop: Shop) -> None:
     assert shop.http.get("/v1/parked").json() == {"items": [], "left_out": 0, "silent": []}
+
+
+def test_a_job_that_fails_for_good_is_parked_and_mended(system: System, shop: Shop) -> None:
+    """By whoever may: one user parks it, another puts it back and removes it."""
+    key = unique("job")
+    put_nonsense(system, key)
+    first = until(lambda: parked_job(shop.http, key), "the parked job")
+    assert shop.http.post(f"/v1/parked/{first['id']}/redrive").json() == {"redriven": 1, "left": 0, "error": ""}
+    again = until(lambda: parked_job(shop.http, key, but=first["id"]), "the job, parked again")
+    place = {"sequence": again["sequence"], "offset": 0, "reason": "a test"}
+    assert shop.http.post(f"/v1/parked/{again['id']}/discard", json=place).status_code == 200
+    assert parked_job(shop.http, key) is None
 
 
 def test_each_service_is_a_process_of_its_own(system: System) -> None:
