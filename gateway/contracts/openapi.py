@@ -42,7 +42,7 @@ PARAMETERS: Json = {
         "name": "If-Match",
         "in": "header",
         "description": 'The ETag that it must have, such as "3", or any (*); else 412.',
-        "schema": {"type": "string", "pattern": '^("[0-9]{1,18}(\\.[0-9]{1,18})?"|\\*)$'},
+        "schema": {"type": "string", "pattern": '^("[0-9]{1,18}(\\.[0-9]{1,18}){0,3}"|\\*)$'},
     },
     "IfNoneMatch": {
         "name": "If-None-Match",

@@ -59,7 +59,7 @@ WAIT_S = 2.0
 WAIT_MAX_S = 30.0
 OPTIONAL_S = 1.0
 """For how long a service is asked for what the answer can do without."""
-ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18}){0,2}"')
+ETAG_PATTERN = re.compile(r'"(\d{1,18})(?:\.\d{1,18}){0,3}"')
 POSITION_PATTERN = re.compile(r"([a-z_]{1,64})(?:\.\d{1,2})?=(\d{1,18})")
 WAITS_PATTERN = re.compile(r"wait=(\d{1,5}(?:\.\d{1,3})?)")
 POSITIONS_MAX = 64

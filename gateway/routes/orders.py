@@ -1,6 +1,7 @@
 """Orders: placed, followed, listed, cancelled. Customers see and place their own; staff everybody's.
 
-Two versions of the API side by side, with one code path behind: the second shows money as an object.
+Two versions of the API side by side, with one code path behind: the second shows money as an object, and to whom one
+order goes.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from domains.kernel import LINES_MAX, Currency, Id, Quantity, Reason
 from domains.orders.messages import CancelOrder, OrderCancelled, OrderLine, OrderPlaced, PlaceOrder
 from gateway.http.bodies import JsonBody
 from gateway.http.commanding import uuid7
+from gateway.http.degraded import headers_of
 from gateway.http.direct import DIRECT
 from gateway.http.gate import AnyRequest, Gate, PathId, QueryId, gate_of, header, is_known, responds_async
 from gateway.http.pages import LIMIT, Cursor, Limit, Page, after, page
 from gateway.http.problems import Problem
 from gateway.http.versions import SUPERSEDED
+from gateway.routes.customers import SERVICE as CUSTOMERS
 from gateway.views.orders import (
     ORDER_PAGE,
     SHOWN_LOGS,
@@ -33,7 +36,7 @@ from gateway.views.orders import (
     order_commits,
     order_of,
 )
-from gateway.views.orders_v2 import OrderSummaryV2, OrderV2, PlacedOrderV2, order_v2, placed_v2, summary_v2
+from gateway.views.orders_v2 import OrderSummaryV2, PlacedOrderV2, ShownOrderV2, placed_v2, shown_v2, summary_v2
 from projections.commit_index import commit_index
 from projections.order_detail import ORDER, OrderRow, order_detail
 from projections.order_summary import OrderSummary, order_summary, summaries_of
@@ -130,14 +133,33 @@ async def find(request: AnyRequest, order_id: str, as_of: str | None) -> tuple[O
     """An order, now or as it was; None where the client has it already."""
     if as_of is not None:
         return await _as_of(request, order_id, moment_of(as_of))
+    order, headers = await _now(request, order_id)
+    headers["ETag"] = f'"{order.tag}"'
+    return None if is_known(request, headers["ETag"]) else order, headers
+
+
+async def find_v2(request: AnyRequest, order_id: str, as_of: str | None) -> tuple[ShownOrderV2 | None, dict[str, str]]:
+    """The same with whom it goes to. Its tag ends with the customer's version, so another address is another page; of
+    a page that lacks the customer nobody is told that he has it."""
+    if as_of is not None:
+        past, headers = await _as_of(request, order_id, moment_of(as_of))
+        return shown_v2(past, None), headers
+    order, headers = await _now(request, order_id)
+    customer = await gate_of(request).kept_if_told(request, CUSTOMERS, order.customer_id)
+    if customer is None:
+        return shown_v2(order, None), {**headers, "ETag": f'"{order.tag}"', **headers_of(request)}
+    headers["ETag"] = f'"{order.tag}.{customer.version}"'
+    return None if is_known(request, headers["ETag"]) else shown_v2(order, customer), headers
+
+
+async def _now(request: AnyRequest, order_id: str) -> tuple[Order, dict[str, str]]:
     gate = gate_of(request)
     headers = await gate.fresh(request, order_detail, payments, shipments)
     found, lines, payment, shipment = await gate.reader.page(ORDER_PAGE, order_id)
     if not found or not _may_see(request, found[0]):
         raise Problem(404, "order_unknown", f"there is no order {order_id}")
     order = order_of(found[0], lines, payment[0] if payment else None, shipment[0] if shipment else None)
-    headers["ETag"] = f'"{order.tag}"'
-    return None if is_known(request, headers["ETag"]) else order, headers
+    return order, headers
 
 
 async def _as_of(request: AnyRequest, order_id: str, moment: int | datetime) -> tuple[Order, dict[str, str]]:
@@ -261,14 +283,17 @@ async def get_order(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -
 
 
 @get(f"{V2}/{{order_id:str}}", opt=DIRECT, tags=["orders"])
-async def get_order_v2(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -> Response[OrderV2 | None]:
+async def get_order_v2(request: AnyRequest, order_id: PathId, as_of: AsOf = None) -> Response[ShownOrderV2 | None]:
     """One order. Its `ETag` serves `If-None-Match` here and `If-Match` on what changes it.
 
-    With `as_of` as it was: at one of its versions, or at a time, by when things occurred."""
-    order, headers = await find(request, order_id, as_of)
-    if order is None:
-        return Response(None, status_code=304, headers=headers)
-    return Response(order_v2(order), headers=headers)
+    `deliver_to` are name and address of the customer as they are now; null where the customer is unknown, has no
+    address or was erased, and where the customers service does not say (`Degraded: customers`). Streams and lists do
+    without it.
+
+    With `as_of` as it was: at one of its versions, or at a time, by when things occurred; then without `deliver_to`,
+    for no past address is kept."""
+    order, headers = await find_v2(request, order_id, as_of)
+    return Response(order, status_code=200 if order is not None else 304, headers=headers)
 
 
 @get(V1, opt=SUPERSEDED, deprecated=True, tags=["orders"])

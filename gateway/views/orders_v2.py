@@ -1,12 +1,18 @@
-"""Orders as the second version of the API shows them: money is an object of amount and currency.
+"""Orders as the second version of the API shows them: money is an object of amount and currency, and one order says to
+whom it goes.
 
-Made of what the first version shows, which stays the one code path. Amounts are integers in minor units, as everywhere.
+Made of what the first version shows, which stays the one code path, and of what the customers service keeps: no log and
+no read model holds an address. Amounts are integers in minor units, as everywhere.
 """
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 
+from bus.outboxes.state_stored import Kept
+from domains.customers.customer import Erased, Registered, Unregistered
+from domains.customers.messages import Address
 from gateway.views.orders import Order, PlacedOrder
 from projections.order_detail import LineRow
 from projections.order_summary import OrderSummary
@@ -64,6 +70,18 @@ class OrderV2(Struct, frozen=True):
     cancelled_at: str | None
 
 
+class Recipient(Struct, frozen=True):
+    name: str
+    address: Address
+
+
+class ShownOrderV2(OrderV2, frozen=True):
+    """The same with `deliver_to`: name and address of the customer as they are now, for orders keep none. Null where
+    the customer is unknown, has no address or was erased, and where the customers service does not say."""
+
+    deliver_to: Recipient | None
+
+
 class PlacedOrderV2(Struct, frozen=True):
     order_id: str
     customer_id: str
@@ -83,6 +101,9 @@ class OrderSummaryV2(Struct, frozen=True):
     version: int
     placed_at: str
     changed_at: str
+
+
+_decode_customer = msgspec.json.Decoder(Unregistered | Registered | Erased).decode
 
 
 def order_v2(order: Order) -> OrderV2:
@@ -108,6 +129,19 @@ def order_v2(order: Order) -> OrderV2:
         delivered_at=order.delivered_at,
         cancelled_at=order.cancelled_at,
     )
+
+
+def shown_v2(order: Order, customer: Kept | None) -> ShownOrderV2:
+    """With what the customers service keeps of its customer; None: it does not say."""
+    return ShownOrderV2(**msgspec.structs.asdict(order_v2(order)), deliver_to=_recipient(customer))
+
+
+def _recipient(customer: Kept | None) -> Recipient | None:
+    match _decode_customer(customer.state) if customer is not None else None:
+        case Registered(name=name, address=Address() as address):
+            return Recipient(name, address)
+        case _:
+            return None
 
 
 def placed_v2(order: PlacedOrder) -> PlacedOrderV2:

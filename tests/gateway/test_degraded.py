@@ -93,6 +93,32 @@ def test_an_order_is_shown_without_its_customer_while_the_customers_service_stan
     until(lambda: ask(shop.http, order_id).json() == whole.json(), "the customer's name")
 
 
+def test_an_order_is_shown_without_whom_it_goes_to_and_never_called_unchanged(system: System, shop: Shop) -> None:
+    customer_id = unique("customer")
+    address = {"street": "Here 1", "postal_code": "10115", "city": "Berlin", "country": "DE"}
+    person = {"name": "Ann", "email": "ann@example.org", "address": address}
+    assert shop.http.put(f"/v1/customers/{customer_id}", json=person).status_code == 201
+    where = (
+        f"/v2/orders/{shop.settled(shop.place(shop.product(units=5), customer_id=customer_id)['order_id'])['order_id']}"
+    )
+    whole = shop.http.get(where)
+    assert whole.json()["deliver_to"] == {"name": "Ann", "address": address}
+    assert "Degraded" not in whole.headers
+    with frozen(system, "states"):
+        lacking = shop.http.get(where, headers={"If-None-Match": whole.headers["ETag"]})
+        again = shop.http.get(where, headers={"If-None-Match": lacking.headers["ETag"]})
+        assert shop.http.get(where.replace("v2", "v1")).headers["ETag"] == lacking.headers["ETag"]
+    for answer in (lacking, again):
+        assert (answer.status_code, answer.headers["Degraded"]) == (200, "customers")
+        assert answer.json() == {**whole.json(), "deliver_to": None}
+
+    def known() -> bool:
+        return shop.http.get(where, headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
+
+    until(known, "the customer")
+    assert shop.http.get(where, headers={"If-None-Match": lacking.headers["ETag"]}).json() == whole.json()
+
+
 def test_a_homepage_has_no_recommendations_until_there_are_some(system: System, shop: Shop) -> None:
     shop.place(shop.product(units=5))
     shop.caught_up()

@@ -90,6 +90,17 @@ def test_an_order_is_placed_over_https_and_ships(system: System, shop: Shop) -> 
     assert system.ledger()["captured_cents"] == order["total_cents"]
 
 
+def test_the_gateway_may_ask_who_customers_are(shop: Shop) -> None:
+    customer_id = unique("customer")
+    address = {"street": "Here 1", "postal_code": "10115", "city": "Berlin", "country": "DE"}
+    person = {"name": "Ann", "email": "ann@example.org", "address": address}
+    assert shop.http.put(f"/v1/customers/{customer_id}", json=person).status_code == 201
+    order_id = shop.place(shop.product(units=1), customer_id=customer_id)["order_id"]
+    shop.settled(order_id)
+    shown = shop.http.get(f"/v2/orders/{order_id}").json()
+    assert shown["deliver_to"] == {"name": "Ann", "address": address}
+
+
 def test_a_webhook_comes_over_https(shop: Shop) -> None:
     order = shop.place(shop.product(units=1), payment_token="tok_async")
     assert shop.settled(order["order_id"])["status"] == "shipped"

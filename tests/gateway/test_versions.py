@@ -41,17 +41,75 @@ def paid(shop: Shop) -> dict[str, Any]:
 
 def test_both_show_the_same_order(staff: httpx.Client, paid: dict[str, Any]) -> None:
     first, second = (staff.get(f"{where}/{paid['order_id']}") for where in (V1, V2))
-    assert second.json() == in_money(first.json())
+    assert second.json() == {**in_money(first.json()), "deliver_to": None}
     assert second.json()["total"] == {"amount": 2_000, "currency": "USD"}
     assert second.json()["lines"][0]["unit_price"] == {"amount": 1_000, "currency": "USD"}
     assert second.json()["payment"]["captured"] == {"amount": 2_000, "currency": "USD"}
-    assert second.headers["ETag"] == first.headers["ETag"]
+    assert second.headers["ETag"] == f'{first.headers["ETag"][:-1]}.0"'  # Nobody is registered.
     known = staff.get(f"{V2}/{paid['order_id']}", headers={"If-None-Match": second.headers["ETag"]})
     assert (known.status_code, known.content) == (304, b"")
     past = (staff.get(f"{where}/{paid['order_id']}", params={"as_of": "1"}).json() for where in (V1, V2))
-    assert in_money(next(past)) == next(past)
+    assert {**in_money(next(past)), "deliver_to": None} == next(past)
     timelines = [staff.get(f"{where}/{paid['order_id']}/timeline").json() for where in (V1, V2)]
     assert timelines[0] == timelines[1]
+
+
+def person(street: str | None) -> dict[str, Any]:
+    address = {"street": street, "postal_code": "10115", "city": "Berlin", "country": "DE"}
+    return {"name": "Ada", "email": "ada@example.org", "address": address if street else None}
+
+
+def test_the_second_says_to_whom_an_order_goes_as_that_is_now(
+    shop: Shop, staff: httpx.Client, customer: httpx.Client, customer_id: str
+) -> None:
+    """A tag stands for what is shown: one of before an address changed is no tag of what is shown since."""
+    about, where = (
+        f"/v1/customers/{customer_id}",
+        f"{V2}/{shop.held(shop.product(units=1), customer_id=customer_id)['order_id']}",
+    )
+    tags: list[str] = []
+
+    def shown() -> Any:
+        answer = customer.get(where, headers={"If-None-Match": ", ".join(tags)} if tags else {})
+        assert answer.status_code == 200
+        tags.append(answer.headers["ETag"])
+        again = customer.get(where, headers={"If-None-Match": tags[-1]})
+        assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tags[-1])
+        return answer.json()["deliver_to"]
+
+    assert shown() is None
+    for street in ("Here 1", "There 2", None):
+        saved = customer.put(about, json=person(street))
+        assert saved.status_code in (200, 201)
+        expected = {"name": "Ada", "address": person(street)["address"]} if street else None
+        assert shown() == expected
+    customer.put(about, json=person("Here 1"))
+    assert staff.get(where, headers={"Min-Position": saved.headers["Position"]}).json()["deliver_to"]["name"] == "Ada"
+    assert customer.get(where, params={"as_of": "1"}).json()["deliver_to"] is None
+    assert customer.delete(about).status_code == 204
+    assert shown() is None
+    assert len(set(tags)) == len(tags)
+
+
+def test_a_tag_of_the_second_guards_a_change(shop: Shop, customer: httpx.Client, customer_id: str) -> None:
+    assert customer.put(f"/v1/customers/{customer_id}", json=person("Here 1")).status_code == 201
+    placed = shop.place(shop.product(units=1), customer_id=customer_id, **HELD)
+    where = f"{V2}/{placed['order_id']}"
+    shop.settled(placed["order_id"])
+    late = customer.get(where).headers["ETag"]
+    assert late.count(".") == 3
+    stale = customer.post(f"{where}/cancellation", json={"reason": "none"}, headers={"If-Match": '"1.0.0.1"'})
+    problem(stale, 412, "version_conflict")
+    done = customer.post(f"{where}/cancellation", json={"reason": "none"}, headers={"If-Match": late})
+    assert (done.status_code, done.json()["status"]) == (200, "cancelled")
+
+
+def test_others_do_not_see_to_whom_an_order_goes(shop: Shop, customer: httpx.Client) -> None:
+    somebody = unique("customer")
+    assert shop.http.put(f"/v1/customers/{somebody}", json=person("Here 1")).status_code == 201
+    order_id = shop.place(shop.product(units=1), customer_id=somebody)["order_id"]
+    shop.caught_up()
+    problem(customer.get(f"{V2}/{order_id}"), 404, "order_unknown")
 
 
 def test_both_list_the_same_orders(shop: Shop, staff: httpx.Client, paid: dict[str, Any]) -> None:
@@ -73,6 +131,7 @@ def test_an_order_is_placed_followed_and_cancelled_in_the_second(shop: Shop, sta
     with following(staff, f"{where}/stream", {}) as events:
         event = next(events)
         assert event.data["order"]["total"] == {"amount": 1_000, "currency": "EUR"}
+        assert "deliver_to" not in event.data["order"]
     shop.caught_up()
     with following(staff, f"{V2}/stream", {}, {"customer_id": str(body["customer_id"])}) as events:
         (listed,) = next(events).data["items"]
