@@ -5,22 +5,27 @@ cores, in rounds that take turns, each only once all that follows from the last 
 
 - `http_static`: a POST whose body is decoded and answered with a constant, by the same framework and server;
 - `http_receipts`: `POST /v1/stock/{sku}/receipts`, all on one shelf;
-- `http_orders`: `POST /v1/orders`, while the checkouts of those orders go on.
+- `http_orders`: `POST /v1/orders`, while the checkouts of those orders go on;
+- `http_receipts_alone`, `http_orders_alone`: the same while what follows from a command (read models, checkouts, the
+  work queue) stands still as long as a round is timed, and catches up before the next: the write path and nothing else.
 
 A quick run has one round, at 256 connections, and no orders. Every answer counted was a success, and what was counted
 is counted again in the log.
 
-Budgets: both >= 0.65x http_static at 256 connections and >= 0.4x at 32.
+Budgets: all four >= 0.65x http_static at 256 connections and >= 0.4x at 32.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 from msgspec.structs import replace
@@ -38,10 +43,13 @@ from bus.servers.connection import close, connect
 from domains.inventory.stock import receipt_of
 from gateway import compose
 from gateway.http.tokens import Tokens
+from gateway.runtime.supervisor import Supervisor
 from gateway.runtime.up import started
 from gateway.settings import Settings, home, jwt_secret
 
-STATIC = "http_static"
+STATIC, RECEIPTS, ORDERS = "http_static", "http_receipts", "http_orders"
+FOLLOWS = ("projections", "processes", "queue")
+"""The workers of what follows from a command."""
 CONNECTIONS = (32, 256)
 SKU = "bench-product"
 UNITS = 1_000_000
@@ -68,12 +76,11 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
 async def _measure(static: wrk.Target, shop: _Shop, pace: Pace, told: Told, *, whole: bool) -> list[Result]:
     results: list[Result] = []
     for connections in CONNECTIONS if whole else CONNECTIONS[-1:]:
-        ways: dict[str, Way] = {
-            STATIC: partial(shop.only_answered, static, connections),
-            "http_receipts": partial(shop.receive, connections),
-        }
-        if whole:
-            ways["http_orders"] = partial(shop.place, connections)
+        ways: dict[str, Way] = {STATIC: partial(shop.only_answered, static, connections)}
+        for name, way in (RECEIPTS, shop.receive), (ORDERS, shop.place):
+            if whole or name == RECEIPTS:
+                ways[name] = partial(way, connections)
+                ways[f"{name}_alone"] = partial(way, connections, alone=True)
         for name, rounds in (await take_turns(ways, pace)).items():
             durable = name != STATIC  # Only what is on disk belongs among the curves.
             results.append(point(name, connections, rounds) if durable else result(f"{name}_{connections}", rounds))
@@ -90,17 +97,35 @@ def _report(measured: Report) -> Report:
     }
     budgets = [
         budget(f"{way}/static_{connections}", wanted, ratios)
-        for way in ("http_receipts", "http_orders")
+        for way in (RECEIPTS, f"{RECEIPTS}_alone", ORDERS, f"{ORDERS}_alone")
         for connections, wanted in ((256, 0.65), (32, 0.4))
         if f"{way}/static_{connections}" in ratios
     ]
     return replace(measured, ratios=ratios, budgets=budgets)
 
 
+class _Load(NamedTuple):
+    """`prefix`: of the names of the aggregates in `domain` that it leads to."""
+
+    target: wrk.Target
+    domain: str
+    tag: str
+    prefix: str
+
+
 class _Shop:
     """A running system with one product on the shelf, and its logs."""
 
-    def __init__(self, url: str, token: str, logs: dict[str, JetStreamLog], standings: Standings, folder: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        logs: dict[str, JetStreamLog],
+        standings: Standings,
+        supervisor: Supervisor,
+        folder: Path,
+    ) -> None:
+        self._supervisor = supervisor
         self._logs = logs
         self._standings = standings
         self._folder = folder
@@ -113,24 +138,37 @@ class _Shop:
     async def only_answered(self, target: wrk.Target, connections: int, seconds: float) -> Round:
         return await wrk.post(target, new_tag(), connections, seconds, self._folder)
 
-    async def receive(self, connections: int, seconds: float) -> Round:
+    async def receive(self, connections: int, seconds: float, *, alone: bool = False) -> Round:
         tag = new_tag()
-        prefix = receipt_of(SKU, tag)
-        return await self._post(self._receipts, "inventory", tag, prefix, connections, seconds)
+        load = _Load(self._receipts, "inventory", tag, receipt_of(SKU, tag))
+        return await self._post(load, connections, seconds, alone=alone)
 
-    async def place(self, connections: int, seconds: float) -> Round:
+    async def place(self, connections: int, seconds: float, *, alone: bool = False) -> Round:
         tag = new_tag()
-        return await self._post(self._orders, "orders", tag, tag, connections, seconds)
+        return await self._post(_Load(self._orders, "orders", tag, tag), connections, seconds, alone=alone)
 
-    async def _post(
-        self, target: wrk.Target, domain: str, tag: str, prefix: str, connections: int, seconds: float
-    ) -> Round:
-        before = await self._logs[domain].head()
-        done = await wrk.post(target, tag, connections, seconds, self._folder)
-        stored = sum(name.startswith(prefix) for name in await aggregates(self._logs[domain], before))
-        expect(stored, done.n, f"the log {domain}", more_at_most=connections)  # Those that it did not wait for.
+    async def _post(self, load: _Load, connections: int, seconds: float, *, alone: bool) -> Round:
+        log = self._logs[load.domain]
+        before = await log.head()
+        with self._standing_still() if alone else nullcontext():
+            done = await wrk.post(load.target, load.tag, connections, seconds, self._folder)
+        stored = sum(name.startswith(load.prefix) for name in await aggregates(log, before))
+        expect(stored, done.n, f"the log {log.name}", more_at_most=connections)  # Those that it did not wait for.
         await self._settle()
         return done
+
+    @contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        pids = [self._supervisor.pid(name) for name in FOLLOWS]
+        assert None not in pids, "a worker is not there"
+        running = [pid for pid in pids if pid is not None]
+        for pid in running:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in running:
+                os.kill(pid, signal.SIGCONT)
 
     async def _settle(self) -> None:
         """Until no log grows any more and every read model shows all of its log."""
@@ -154,7 +192,7 @@ class _Shop:
 @asynccontextmanager
 async def _shop(folder: Path) -> AsyncIterator[_Shop]:
     settings = Settings(data_dir=folder / "data", http_port=0, log_level="WARNING")
-    async with started(settings, lambda line: None) as (_, where):
+    async with started(settings, lambda line: None) as (supervisor, where):
         token = Tokens(jwt_secret(settings)).issue("admin", "bench")
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(base_url=where.http_url, headers=headers, timeout=READY_TIMEOUT_S) as http:
@@ -166,6 +204,7 @@ async def _shop(folder: Path) -> AsyncIterator[_Shop]:
         try:
             standings = Standings(client, home(settings))
             await standings.start()
-            yield _Shop(where.http_url, token, await compose.open_logs(client, settings), standings, folder)
+            logs = await compose.open_logs(client, settings)
+            yield _Shop(where.http_url, token, logs, standings, supervisor, folder)
         finally:
             await close(client)
