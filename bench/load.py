@@ -1,6 +1,7 @@
 """What is appended: commands as a gateway sends them, and the commits that an engine makes of them.
 
-Ids are as random as real ones and no two commands are alike, so that the broker's compression meets what it will meet.
+Ids are as random as real ones, and ascend as those do that the gateway makes, and no two commands are alike: so the
+broker's compression and the read models' pages meet what they will meet.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def new_tag() -> str:
 
 def place_order(tag: str, order_id: str = "") -> PlaceOrder:
     line = OrderLine("sku-1", "A product", "a-category", 1, 1_250)
-    return PlaceOrder(order_id or f"{tag}{token_hex(8)}", "customer-1", "EUR", (line,))
+    return PlaceOrder(order_id or f"{tag}{time.time_ns():016x}{token_hex(8)}", "customer-1", "EUR", (line,))
 
 
 def receive_stock(sku: str, tag: str) -> ReceiveStock:
