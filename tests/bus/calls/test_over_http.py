@@ -41,7 +41,8 @@ async def serving(converse: Conversation) -> AsyncIterator[httpx.AsyncClient]:
     async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as http:
         yield http
     server.close()
-    await asyncio.wait([each for each in connections if each is not None])
+    if conversing := [each for each in connections if each is not None]:  # Who was in a hurry may never have come.
+        await asyncio.wait(conversing)
 
 
 @asynccontextmanager
