@@ -41,7 +41,6 @@ _WRITE = f"""
 INSERT INTO aggregate_state {ROWS}
 ON CONFLICT (aggregate) DO UPDATE SET version = excluded.version, state = excluded.state
 """
-_IDS = "SELECT id FROM commit_index"
 _ANSWERED = (
     f"SELECT id, min(place) / {PLACES} FROM commit_index WHERE id IN (SELECT value FROM json_each(?)) GROUP BY id"
 )
@@ -111,15 +110,23 @@ class SqliteStateStore(Generic[State, Command, Event]):
     async def read(self, aggregates: Collection[str], command_ids: Collection[str]) -> Stored[State]:
         return await asyncio.to_thread(self._read, aggregates, command_ids)
 
+    def count(self) -> int:
+        counts = self._all("SELECT count(*) FROM aggregate_state", "SELECT count(*) FROM commit_index")
+        return sum(count for some in counts for count in some)
+
     def scan(self) -> Iterator[list[str]]:
+        return self._all("SELECT aggregate FROM aggregate_state", "SELECT id FROM commit_index")
+
+    def _all(self, of_states: str, of_index: str) -> Iterator[list[Any]]:
+        """The only column of two queries, one of each file, on connections of their own."""
         try:
-            for model, sql in ((self._states, "SELECT aggregate FROM aggregate_state"), (self._index, _IDS)):
+            for model, sql in ((self._states, of_states), (self._index, of_index)):
                 connection = model.open()
                 if connection is not None:
                     with closing(connection):
                         rows = connection.execute(sql)
-                        while keys := rows.fetchmany(KEYS_AT_ONCE):
-                            yield [key for (key,) in keys]
+                        while some := rows.fetchmany(KEYS_AT_ONCE):
+                            yield [value for (value,) in some]
         except (sqlite3.Error, OSError) as error:
             raise StoreUnreachable(str(error)) from error
 

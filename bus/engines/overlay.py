@@ -49,6 +49,10 @@ class StateStore(Protocol[State]):
 
     async def read(self, aggregates: Collection[str], command_ids: Collection[str]) -> Stored[State]: ...
 
+    def count(self) -> int:
+        """About how many keys `scan` gives. Blocks, too."""
+        ...
+
     def scan(self) -> Iterator[list[str]]:
         """All aggregates and command ids, some at a time. Blocks: for a thread of its own."""
         ...
@@ -170,7 +174,7 @@ class OverlaidStates(Generic[State, Command, Event]):
         """What comes while this runs is added by `advance`."""
 
         def scan() -> Seen:
-            seen = Seen()
+            seen = Seen.of(self._store.count())
             for keys in self._store.scan():
                 seen.add(keys)
             return seen

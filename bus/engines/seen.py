@@ -8,13 +8,15 @@ BITS_MIN = 1 << 26
 """8 MiB, of which the system gives what is written to."""
 BITS_MAX = 1 << 29
 """64 MiB; beyond it keys are taken for seen more often, which costs a look where they would be."""
-BITS_A_KEY = 32
-"""At least, when it grows: one key in 270 is then taken for seen although it was not, and one in 45 where it has grown
-three times, for what it saw before lies at twice as many places each time."""
+LINE = ~511
+"""Of a place, what both of a key have in common: 64 bytes that the processor fetches from memory in one go."""
+BITS_A_KEY = 128
+"""At least, up to `BITS_MAX`: one key in 3,000 is then taken for seen although it was not. Each time that it grows it
+keeps what it saw before at twice as many places, so who knows how much there will be says so."""
 
 
 class Seen:
-    """4 to 8 bytes a key. Lives in one process: its hash is Python's, which differs from process to process."""
+    """16 to 32 bytes a key, up to 64 MiB. Lives in one process, for its hash is Python's, which is another in each."""
 
     __slots__ = ("_bits", "_keys", "_mask")
 
@@ -23,6 +25,14 @@ class Seen:
         self._bits = bytearray(bits // 8)
         self._mask = bits - 1
         self._keys = 0
+
+    @classmethod
+    def of(cls, keys: int) -> Seen:
+        """An empty one with room for about so many."""
+        bits = BITS_MIN
+        while bits < min(BITS_MAX, keys * BITS_A_KEY):
+            bits *= 2
+        return cls(bits)
 
     def __len__(self) -> int:
         """How many keys were added; one that was added twice may count twice."""
@@ -34,7 +44,7 @@ class Seen:
         place = hashed & self._mask
         if not bits[place >> 3] >> (place & 7) & 1:
             return False
-        place = hashed >> 32 & self._mask
+        place = place & LINE | hashed >> 32 & ~LINE
         return bool(bits[place >> 3] >> (place & 7) & 1)
 
     def add(self, keys: Iterable[str]) -> None:
@@ -44,7 +54,7 @@ class Seen:
             hashed = hash(key)
             place = hashed & mask
             bits[place >> 3] |= 1 << (place & 7)
-            place = hashed >> 32 & mask
+            place = place & LINE | hashed >> 32 & ~LINE
             bits[place >> 3] |= 1 << (place & 7)
             count += 1
         self._keys += count
@@ -62,7 +72,6 @@ class Seen:
         self._keys += other._keys
 
     def _double(self) -> None:
-        """A key lies at the low bits of both halves of its hash: with one bit more, at the same places or so many
-        on."""
+        """A key lies where the low bits of its hash say: with one bit more, at the same places or both so many on."""
         self._bits = self._bits * 2
         self._mask = 2 * self._mask + 1
