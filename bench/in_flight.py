@@ -2,15 +2,16 @@
 
 All on one broker that syncs every write, one process and one connection, in rounds that take turns:
 
-- `engine`: the command engine in process, deciding orders, a fresh aggregate each;
-- `blocks`: a bare loop of the same blocks with no domain (the ceiling);
+- `engine`: the command engine in process, deciding orders, a fresh aggregate each, a frame each;
+- `frames`: the same in frames of 128, as commands come from senders that have much to send;
+- `blocks`: a bare loop of the same blocks with no domain, whose commits are encoded before (the ceiling);
 - `plain`: a `js.publish` with an expectation a command; `async`: `publish_async`, with none;
 - `eventsourcing_sqlite`, `eventsourcing_postgres`: the library pyeventsourcing, on
   PostgreSQL also with 16 threads;
 - `postgres_insert`: an INSERT a command into a plain event table, driven by pgbench.
 
-Budgets: at 1,024 in flight engine >= 18x plain and >= 0.6x blocks; at 64 >= 9x plain; at 16 >= 4x plain; at one the
-p50 is at most 1.3x that of plain.
+Budgets: at 1,024 in flight engine >= 18x plain, engine and frames >= 0.6x blocks and >= 30x eventsourcing_sqlite; at 64
+engine >= 9x plain; at 16 >= 4x plain; at one the p50 is at most 1.3x that of plain.
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ from bench.in_process import placing_orders
 from bench.report import Report, Result, budget, line, point, rates, ratio
 from bench.rounds import Pace, Round, Told, lasting, take_turns
 from bench.server import embedded
+from bus.sender import FRAME_COMMANDS_MAX
 from gateway.runtime.collector import calm_the_collector
 
 IN_FLIGHT = (1, 16, 64, 256, 1_024, 4_096)
 QUICK_IN_FLIGHT = (1, 16, 64, 1_024)
+FRAMED_FROM = 1_024
+LIBRARY = "eventsourcing_sqlite_1"
+"""It has one writer."""
 SINGLE_WRITER = (1,)
 THREADS = (1, 16)
 CONNECTIONS = (1, 16, 64, 256)
@@ -52,9 +57,14 @@ async def run(*, quick: bool, pace: Pace, told: Told) -> Report:
     numbers = QUICK_IN_FLIGHT if quick else IN_FLIGHT
     skipped: list[str] = []
     calm_the_collector()
-    async with embedded() as server, placing_orders(await server.log("orders")) as engine:
+    async with (
+        embedded() as server,
+        placing_orders(await server.log("orders")) as engine,
+        placing_orders(await server.log("framed"), framed=FRAME_COMMANDS_MAX) as frames,
+    ):
         candidates = {
             "engine": Candidate(engine, numbers),
+            "frames": Candidate(frames, tuple(number for number in numbers if number >= FRAMED_FROM)),
             "blocks": Candidate(in_blocks(await server.log("blocks")), numbers),
             "plain": Candidate(await plain(server), numbers),
             "async": Candidate(await pipelined(server), numbers),
@@ -115,11 +125,17 @@ def _report(measured: Report) -> Report:
     for each in measured.results:
         if each.way != "engine":
             ratios[f"engine/{each.name}"] = ratio(f"engine_{each.in_flight}", each.name, rate)
+    ratios["frames/blocks_1024"] = ratio("frames_1024", "blocks_1024", rate)
+    if LIBRARY in rate:
+        for way in ("engine", "frames"):
+            ratios[f"{way}_1024/{LIBRARY}"] = ratio(f"{way}_1024", LIBRARY, rate)
     p50 = {each.name: each.p50_ms for each in measured.results}
     ratios["engine/plain_p50_1"] = ratio("engine_1", "plain_1", p50)
     budgets = [
         budget("engine/plain_1024", 18.0, ratios),
         budget("engine/blocks_1024", 0.6, ratios),
+        budget("frames/blocks_1024", 0.6, ratios),
+        *(budget(name, 30.0, ratios) for name in ratios if name.endswith(f"_1024/{LIBRARY}")),
         budget("engine/plain_64", 9.0, ratios),
         budget("engine/plain_16", 4.0, ratios),
         budget("engine/plain_p50_1", 1.3, ratios, at_most=True),

@@ -7,6 +7,7 @@ broker's compression and the read models' pages meet what they will meet.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from secrets import token_hex
 from typing import Generic, NamedTuple, TypeVar
 
@@ -53,14 +54,21 @@ def envelope(command: Struct, correlation: str) -> Envelope:
 
 
 class Sent(NamedTuple, Generic[Command]):
-    """A frame of one command, and the command as it is: in its own process an engine takes both."""
+    """A frame, and its commands as they are: in its own process an engine takes both."""
 
-    frame: tuple[Envelope]
-    commands: tuple[Command]
+    frame: tuple[Envelope, ...]
+    commands: tuple[Command, ...]
 
 
 def sent(command: Command, correlation: str) -> Sent[Command]:
     return Sent((envelope(command, correlation),), (command,))
+
+
+def together(frames: Sequence[Sent[Command]]) -> Sent[Command]:
+    """Several frames as one."""
+    return Sent(
+        tuple(each for sent in frames for each in sent.frame), tuple(each for sent in frames for each in sent.commands)
+    )
 
 
 def sent_order(tag: str) -> Sent[PlaceOrder]:

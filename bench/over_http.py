@@ -53,6 +53,8 @@ FOLLOWS = ("projections", "processes", "queue")
 CONNECTIONS = (32, 256)
 SKU = "bench-product"
 UNITS = 1_000_000
+ORDERS_SHARE = 0.4
+"""Of a round's time: what follows from an order takes some ten times as long as to place it, and is waited for."""
 READY_TIMEOUT_S = 20.0
 SETTLE_TIMEOUT_S = 300.0
 STILL_S = 0.5
@@ -145,7 +147,8 @@ class _Shop:
 
     async def place(self, connections: int, seconds: float, *, alone: bool = False) -> Round:
         tag = new_tag()
-        return await self._post(_Load(self._orders, "orders", tag, tag), connections, seconds, alone=alone)
+        load = _Load(self._orders, "orders", tag, tag)
+        return await self._post(load, connections, seconds * ORDERS_SHARE, alone=alone)
 
     async def _post(self, load: _Load, connections: int, seconds: float, *, alone: bool) -> Round:
         log = self._logs[load.domain]
