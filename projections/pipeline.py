@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from typing import NamedTuple
 
 from bus.logs.blocks import Block, Chain
 from bus.logs.brief import BriefBlock, BriefDecoder
@@ -23,9 +24,19 @@ from projections.store import Position
 
 AnyBlock = Block[object] | BriefBlock[object]
 
-BATCH_COMMITS = 16_384
-BATCH_BYTES = 16 * 1024 * 1024
-"""Of blocks as they lie in the log. Three batches are held: one is written, one waits, one is gathered."""
+
+class Most(NamedTuple):
+    """What a batch holds at most; bytes are of blocks as they lie in the log. Three batches are held: one is written,
+    one waits, one is gathered."""
+
+    commits: int
+    bytes: int
+
+
+DECODED = Most(16_384, 16 * 1024 * 1024)
+"""Commits that are kept as they were decoded take ten times their bytes."""
+FOLDED = Most(65_536, 32 * 1024 * 1024)
+"""The more are folded together, the seldomer is a row written that moves on soon."""
 TURN_BYTES = 256 * 1024
 """Decoded in one go; then it is the turn of whatever else runs on the loop."""
 
@@ -46,7 +57,7 @@ async def gathered(
         async for records in reading:
             for record in records:
                 gathering.add(chain.follow(record, gathering.decode), record)
-                if gathering.commits >= BATCH_COMMITS or gathering.bytes >= BATCH_BYTES:
+                if gathering.full:
                     yield gathering.taken(chain)
                 turn += len(record.data)
                 if turn >= TURN_BYTES:
@@ -64,6 +75,7 @@ class _Gathering:
         self._folded = [projection for projection in projections if projection.batch is None]
         self._kept = len(self._folded) < len(projections)
         self._brief = _brief(decoder, projections)
+        self._most = DECODED if self._brief is None else FOLDED
         self.decode: Callable[[bytes], AnyBlock] = self._brief.decode if self._brief is not None else decoder.decode
         self._begin()
 
@@ -72,7 +84,11 @@ class _Gathering:
         self._foldings = {projection: Folding(projection, kinds) for projection in self._folded}
         self._records: list[Record] = []
         self._blocks: list[ReadBlock] = []
-        self._events = self.commits = self.bytes = 0
+        self._events = self._commits = self.bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self._commits >= self._most.commits or self.bytes >= self._most.bytes
 
     def add(self, block: AnyBlock, record: Record) -> None:
         try:
@@ -94,7 +110,7 @@ class _Gathering:
         self._records.append(record)
         for commit in block.commits:
             self._events += len(commit.events)
-        self.commits += len(block.commits)
+        self._commits += len(block.commits)
         self.bytes += len(record.data)
 
     def taken(self, chain: Chain) -> Batch:

@@ -19,7 +19,7 @@ from domains.orders.messages import (
     OrderReserved,
 )
 from gateway import compose
-from projections import grouping, pipeline
+from projections import grouping
 from projections.batches import Batch
 from projections.commit_index import commit_index
 from projections.order_detail import order_detail
@@ -29,6 +29,7 @@ from projections.projection import Projection
 from projections.store import Position, Store
 from tests.bus.counter import Added, Scribbled
 from tests.bus.written import Written
+from tests.projections.batched import in_batches
 from tests.projections.picky import POISON, UNFIT, Picky, shown
 from tests.projections.tally import DECODER, batch_of
 
@@ -50,7 +51,7 @@ def sizes(batches: list[Batch]) -> list[int]:
 async def test_blocks_are_gathered_until_there_are_enough_commits(
     blocks: int, commits: int, wanted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "BATCH_COMMITS", 400)
+    in_batches(monkeypatch, commits=400)
     log = (await written(blocks, commits)).log
     batches = [batch async for batch in gathered(log, DECODER, (), START, await log.head())]
     assert sizes(batches) == wanted
@@ -61,7 +62,7 @@ async def test_blocks_are_gathered_until_there_are_enough_bytes(monkeypatch: pyt
     whole = await written(10, 20)
     record = await whole.log.get(2)
     assert record is not None
-    monkeypatch.setattr(pipeline, "BATCH_BYTES", 3 * len(record.data))
+    in_batches(monkeypatch, size=3 * len(record.data))
     batches = [batch async for batch in gathered(whole.log, DECODER, (), START, whole.last)]
     assert sizes(batches) == [60, 60, 60, 20]
 
@@ -77,7 +78,7 @@ async def test_it_ends_at_the_position_that_was_wanted_and_goes_on_from_there() 
 
 
 async def test_the_next_batch_is_read_while_one_is_written_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "BATCH_COMMITS", 1)
+    in_batches(monkeypatch, commits=1)
     log = (await written(6, 1)).log
     read: list[int] = []
     seen: list[tuple[int, int]] = []
@@ -135,7 +136,7 @@ def shop(random: Random) -> list[tuple[str, OrderEvent]]:
 async def test_what_is_folded_as_it_is_read_is_what_the_blocks_do(
     projections: tuple[Projection, ...], together: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "BATCH_COMMITS", 37)
+    in_batches(monkeypatch, commits=37)
     monkeypatch.setattr(grouping, "TOGETHER_ROWS", together)
     whole = Written(MemoryLog("orders"))
     happened = shop(Random(7))
@@ -158,7 +159,7 @@ async def test_what_is_folded_as_it_is_read_is_what_the_blocks_do(
 
 
 async def test_what_cannot_be_folded_as_it_is_read_is_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "BATCH_COMMITS", 2)
+    in_batches(monkeypatch, commits=2)
     picky = Picky()
     whole = Written(MemoryLog("counters"))
     for text in ("fine", POISON, "fine", UNFIT, "fine"):

@@ -12,7 +12,6 @@ import pytest
 
 from bus.announcements import RebuildProgress
 from bus.logs.jetstream import JetStreamLog
-from projections import pipeline
 from projections.batches import Batch, FoldedBatch
 from projections.build import Build
 from projections.feed import Feed
@@ -23,6 +22,7 @@ from projections.rebuild import NothingBefore, rebuild, roll_back
 from projections.store import Store
 from tests.bus.counter import Added, Scribbled
 from tests.bus.waiting import PATIENCE_S, turns, until
+from tests.projections.batched import in_batches
 from tests.projections.shop import Shop, Total
 
 
@@ -350,7 +350,7 @@ async def test_one_that_fails_keeps_none_of_the_others_from_going_live(shop: Sho
 
 
 async def test_when_none_is_left_the_log_is_not_read_to_its_end(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "BATCH_COMMITS", 1)
+    in_batches(monkeypatch, commits=1)
     tally = shop.tally()
     async with shop.feeding(tally) as feed:
         await shop.reaches(tally, await some_history(shop))
