@@ -40,16 +40,25 @@ class Child:
             raise ChildEnded(f"{self._said.stem} ended with {code}: {' '.join(last)}")
 
     def stand_still(self) -> None:
-        """Until it is told to `go_on`: it takes no time of the cores."""
+        """For ever, until it is killed."""
         self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """`kill -9`, and wait until it is dead."""
         self._process.kill()
         self._process.wait(STOP_TIMEOUT_S)
+
+
+@contextmanager
+def standing_still(*pids: int) -> Iterator[None]:
+    """These processes take no time of the cores meanwhile."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

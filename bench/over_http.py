@@ -18,11 +18,9 @@ Budgets: all four >= 0.65x http_static at 256 connections and >= 0.4x at 32.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +29,7 @@ import httpx
 from msgspec.structs import replace
 
 from bench import wrk
+from bench.children import standing_still
 from bench.load import new_tag
 from bench.report import Report, Result, budget, environment, line, point, rates, ratio, result
 from bench.rounds import Pace, Round, Told, Way, take_turns
@@ -153,25 +152,17 @@ class _Shop:
     async def _post(self, load: _Load, connections: int, seconds: float, *, alone: bool) -> Round:
         log = self._logs[load.domain]
         before = await log.head()
-        with self._standing_still() if alone else nullcontext():
+        with standing_still(*(self._followers() if alone else ())):
             done = await wrk.post(load.target, load.tag, connections, seconds, self._folder)
         stored = sum(name.startswith(load.prefix) for name in await aggregates(log, before))
         expect(stored, done.n, f"the log {log.name}", more_at_most=connections)  # Those that it did not wait for.
         await self._settle()
         return done
 
-    @contextmanager
-    def _standing_still(self) -> Iterator[None]:
+    def _followers(self) -> list[int]:
         pids = [self._supervisor.pid(name) for name in FOLLOWS]
         assert None not in pids, "a worker is not there"
-        running = [pid for pid in pids if pid is not None]
-        for pid in running:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in running:
-                os.kill(pid, signal.SIGCONT)
+        return [pid for pid in pids if pid is not None]
 
     async def _settle(self) -> None:
         """Until no log grows any more and every read model shows all of its log."""

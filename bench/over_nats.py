@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from secrets import token_hex
 
-from bench.children import Child, ChildEnded, data_folder, tally_work
+from bench.children import Child, ChildEnded, data_folder, standing_still, tally_work
 from bench.closed_loop import closed_loop, up_to
 from bench.in_process import placing_orders
 from bench.load import ACTOR, new_tag, place_order
@@ -74,11 +74,8 @@ async def _sending_orders(server: Server) -> AsyncIterator[Callable[[int, int], 
                 )
             )
 
-        keeper.stand_still()
-        try:
+        with standing_still(keeper.pid):
             done = await closed_loop(lambda number: asyncio.ensure_future(send(number)), in_flight, up_to(n))
-        finally:
-            keeper.go_on()
         expect(await aggregates_stored(log, before, tag), n, "the log orders")
         keeper.check()
         if not await standings.wait(aggregate_state(orders).name, await log.head(), KEPT_WITHIN_S):

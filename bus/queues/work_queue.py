@@ -184,7 +184,7 @@ class WorkQueue:
         except Again as trouble:
             log.info("%s: job %s must wait: %s", self._name, name, trouble)
             after_s = trouble.after_s
-        except Exception as error:  # Whatever it is, the other jobs go on; it is counted and logged.
+        except Exception as error:  # Whatever it is, the other jobs go on; it is counted, logged and kept.
             if tries >= ATTEMPTS_MAX and await self._parked(message, name, repr(error)):
                 log.exception("%s: job %s is given up: %r", self._name, name, message.data)
                 metrics.jobs_given_up.labels(self._name).inc()
